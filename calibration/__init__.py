@@ -1,0 +1,1 @@
+"""Good panels -> recipe. Runs off the line."""

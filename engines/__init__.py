@@ -1,0 +1,1 @@
+"""Images -> anomaly maps. Knows no line, camera or PLC."""

@@ -1,0 +1,1 @@
+"""The line: small processes that meet only through messages."""
