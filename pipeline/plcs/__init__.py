@@ -1,0 +1,95 @@
+"""PLCs: one file a kind. A file holds `Settings`, a pydantic model, and `connect(settings)`."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from engines import plugins
+
+SLOTS = 4
+PASS_CODE, REJECT_CODE = 0x5A3C, 0xA5C3
+ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class SlotSeen:
+    """What the PLC says in one slot."""
+
+    trigger_seq: int
+    panel_id: str
+    recipe_no: int
+    window_ms: int
+    ack_seq: int
+    ack_code: int
+
+
+@dataclass(frozen=True)
+class PlcImage:
+    """Everything the PLC says, read in one transaction."""
+
+    slots: tuple[SlotSeen, ...]
+    heartbeat: int
+    triggers: int
+    passed: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the vision system says in one slot; the contract's fields in the contract's units."""
+
+    seq: int
+    code: int
+    fault: int
+    recipe_echo: int
+    defect_class: int = 0
+    defect_count: int = 0
+    x_mm10: int = 0
+    y_mm10: int = 0
+    area_mm2_100: int = 0
+    score_x1000: int = 0
+    latency_ms: int = 0
+    engine_hash16: int = 0
+
+
+@dataclass(frozen=True)
+class LineStatus:
+    """What the vision system says besides the slots."""
+
+    heartbeat: int
+    state: int  # numbered as OPC 40100-1, see `handshake.LineState`
+    triggers: int
+    passed: int
+    rejected: int
+
+
+def check_word(seq: int, code: int, recipe_echo: int) -> int:
+    """The contract's check word, u16."""
+    return (seq & 0xFFFF) ^ (seq >> 16) ^ code ^ recipe_echo ^ 0x3C96
+
+
+class Plc(Protocol):
+    """A connection to a PLC. Every call is bounded in time and raises PlcError when the PLC is not there.
+
+    After a PlcError the connection is closed; `reconnect()` opens it again.
+    """
+
+    def read(self) -> PlcImage: ...
+
+    def clear(self, slot: int) -> None:
+        """Write code 0 and empty the slot."""
+        ...
+
+    def write(self, slot: int, result: Result) -> None:
+        """Clear, then the payload, then `result_seq_copy` in its own transaction."""
+        ...
+
+    def status(self, status: LineStatus) -> None: ...
+
+    def reconnect(self) -> None: ...
+
+
+def connect(kind: str, settings: dict) -> AbstractContextManager[Plc]:
+    """The driver `kind` with its own settings, which are checked here; does not wait for the PLC."""
+    module = plugins.load("pipeline.plcs", kind)
+    return module.connect(module.Settings.model_validate(settings))
