@@ -1,0 +1,174 @@
+"""Which frames belong to which trigger. Pure: no socket, no clock.
+
+A set belongs to a trigger only if the camera's own frame counter since arming equals the trigger's number and
+every exposure lies inside that trigger's window; windows never overlap. Any gap, surplus or early frame rejects
+both neighbours, the trigger it was seen in (or after) and the next one, and arms the camera anew. A frame is
+never kept for a trigger that could not have caused it.
+"""
+
+from dataclasses import dataclass, replace
+
+from pipeline.messages import Fault
+
+WRAP = 1 << 32
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the line file fixes. All times in nanoseconds."""
+
+    channels: int
+    early_ns: int  # an exposure may begin this long before the edge as the bridge saw it
+    exposure_ns: int  # and this long after it
+    settle_ns: (
+        int  # a frame may be delivered this long after its window; a trigger this long after its frames
+    )
+
+
+@dataclass(frozen=True)
+class Window:
+    """One open trigger."""
+
+    token: str
+    seq: int
+    opens_ns: int
+    closes_ns: int
+    got: int = 0
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class FrameSeen:
+    """A frame came out of the camera; `problem` says that it has no usable pixels."""
+
+    counter: int
+    exposed_ns: int
+    problem: Fault | None = None
+
+
+@dataclass(frozen=True)
+class TriggerSeen:
+    """The bridge announced a panel."""
+
+    token: str
+    seq: int
+    edge_ns: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Set number `index` since arming is the trigger's."""
+
+    token: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The trigger gets no set."""
+
+    token: str
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Rearm:
+    """Throw away every frame and count from 0 again."""
+
+
+Event = FrameSeen | TriggerSeen | Tick
+Result = Paired | Refused | Rearm
+
+
+@dataclass(frozen=True)
+class State:
+    """What is open: windows without their frames, frames without their window."""
+
+    rules: Rules
+    first_seq: int | None = None  # the trigger of frame 0 since arming
+    windows: tuple[Window, ...] = ()
+    frames: tuple[FrameSeen, ...] = ()
+    last: Window | None = None  # the set paired last
+    tainted: bool = False  # the next trigger is a neighbour of an irregularity
+
+
+def step(state: State, event: Event) -> tuple[State, list[Result]]:
+    """The next state and what to do now, in order."""
+    match event:
+        case TriggerSeen():
+            return _match(_opened(state, event))
+        case FrameSeen():
+            return _match(replace(state, frames=(*state.frames, event)))
+        case Tick(now_ns):
+            return _expired(state, now_ns)
+
+
+def _opened(state: State, trigger: TriggerSeen) -> State:
+    """The trigger's window, cut off the one before it so that they never overlap."""
+    rules, before = state.rules, state.windows
+    opens = trigger.edge_ns - rules.early_ns
+    if before:
+        before = (*before[:-1], replace(before[-1], closes_ns=min(before[-1].closes_ns, opens)))
+    elif state.last:
+        opens = max(opens, state.last.closes_ns)
+    fault = Fault.ASSOCIATION if state.tainted else None
+    window = Window(trigger.token, trigger.seq, opens, trigger.edge_ns + rules.exposure_ns, fault=fault)
+    first = trigger.seq if state.first_seq is None else state.first_seq
+    return replace(state, first_seq=first, windows=(*before, window), tainted=False)
+
+
+def _match(state: State) -> tuple[State, list[Result]]:
+    results: list[Result] = []
+    while state.windows and state.frames:
+        frame, window = state.frames[0], state.windows[0]
+        if not _fits(state, frame, window):
+            irregular, refused = _irregular(state)
+            return irregular, results + refused
+        window = replace(window, got=window.got + 1, fault=window.fault or frame.problem)
+        state = replace(state, frames=state.frames[1:], windows=(window, *state.windows[1:]))
+        if window.got == state.rules.channels:
+            # Its exposures are over: what is exposed from now on belongs to nobody or to the next trigger.
+            closed = replace(window, closes_ns=frame.exposed_ns)
+            results.append(_finished(window, frame.counter // state.rules.channels))
+            state = replace(state, windows=state.windows[1:], last=closed)
+    return state, results
+
+
+def _fits(state: State, frame: FrameSeen, window: Window) -> bool:
+    number = (window.seq - (state.first_seq or 0)) % WRAP
+    in_order = frame.counter == number * state.rules.channels + window.got
+    return in_order and window.opens_ns <= frame.exposed_ns <= window.closes_ns
+
+
+def _finished(window: Window, index: int) -> Result:
+    return Refused(window.token, window.fault) if window.fault else Paired(window.token, index)
+
+
+def _irregular(state: State) -> tuple[State, list[Result]]:
+    """Both neighbours are rejected: what is open now, or else the set paired last and the trigger to come."""
+    if state.windows:
+        shown_in, after = state.windows[0], state.windows[1:]
+        refused = [Refused(shown_in.token, shown_in.fault or Fault.ASSOCIATION)]
+        refused += [Refused(window.token, Fault.ASSOCIATION) for window in after]
+    else:
+        after = ()
+        refused = [Refused(state.last.token, Fault.ASSOCIATION)] if state.last else []
+    cleared = State(state.rules, tainted=not after)
+    return cleared, [*refused, Rearm()]
+
+
+def _expired(state: State, now_ns: int) -> tuple[State, list[Result]]:
+    settle = state.rules.settle_ns
+    if state.windows and now_ns > state.windows[0].closes_ns + settle:
+        late = replace(state.windows[0], fault=state.windows[0].fault or Fault.INCOMPLETE)
+        return _irregular(replace(state, windows=(late, *state.windows[1:])))
+    if not state.windows and state.frames and now_ns > state.frames[0].exposed_ns + settle:
+        return _irregular(state)
+    return state, []

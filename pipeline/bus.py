@@ -1,0 +1,229 @@
+"""Typed messages over ZeroMQ, MessagePack on the wire; what does not follow the schema is dropped and counted."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgpack
+import zmq
+from pydantic import ValidationError
+
+from pipeline.errors import MessageError, StageError
+from pipeline.log import logger
+from pipeline.messages import FORMAT, TOPICS, Envelope, Message
+
+LOG = logger("bus")
+
+
+@dataclass(frozen=True)
+class Received:
+    """One valid message, who sent it, and the pixels behind it."""
+
+    topic: str
+    source: str
+    sequence: int
+    message: Message
+    behind: tuple[memoryview, ...] = ()
+
+
+def encode(topic: str, source: str, sequence: int, message: Message) -> bytes:
+    """The envelope's bytes."""
+    envelope = {
+        "format": FORMAT,
+        "topic": topic,
+        "source": source,
+        "sequence": sequence,
+        "sent_ns": time.monotonic_ns(),
+        "body": message.model_dump(),
+    }
+    return msgpack.packb(envelope)
+
+
+def decode(data: bytes | memoryview, accepts: frozenset[str]) -> Received:
+    """The message inside `data`.
+
+    Raises:
+        MessageError: not an envelope, another format, a topic not accepted here, or a body that breaks the schema.
+    """
+    if len(data) > max(TOPICS[topic].max_bytes for topic in accepts):
+        raise MessageError(f"oversize: {len(data)} bytes")
+    try:
+        raw = msgpack.unpackb(data, strict_map_key=True)
+        if isinstance(raw, dict) and raw.get("format") != FORMAT:
+            raise MessageError(f"format {raw.get('format')!r}, this is {FORMAT}")
+        envelope = Envelope.model_validate(raw)
+        if envelope.topic not in accepts:
+            raise MessageError(f"topic {envelope.topic!r} is not for this socket")
+        message = TOPICS[envelope.topic].type.model_validate(envelope.body)
+    except MessageError:
+        raise
+    except (ValidationError, ValueError, TypeError, msgpack.UnpackException) as error:
+        raise MessageError(f"broken: {str(error).splitlines()[0]}") from None
+    return Received(envelope.topic, envelope.source, envelope.sequence, message)
+
+
+@dataclass
+class Port:
+    """One socket. Never blocks: what cannot be sent at once is refused, what cannot be read is dropped."""
+
+    socket: zmq.Socket
+    source: str
+    accepts: frozenset[str]
+    dropped: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    _sent: Counter[str] = field(default_factory=Counter)
+    _next: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def send(
+        self, topic: str, message: Message, *, to: str | None = None, behind: Sequence[memoryview] = ()
+    ) -> zmq.MessageTracker | bool:
+        """True (or a tracker, when pixels travel) if it left; False when the peer is absent or its queue full."""
+        parts: list[bytes | memoryview] = [encode(topic, self.source, self._sent[topic], message), *behind]
+        if to is not None:
+            parts.insert(0, to.encode())
+        elif self.socket.socket_type == zmq.PUB:
+            parts.insert(0, topic.encode())
+        try:
+            tracker = self.socket.send_multipart(parts, zmq.NOBLOCK, copy=not behind, track=bool(behind))
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        self._sent[topic] += 1
+        return tracker if tracker is not None else True
+
+    def drain(self, limit: int = 256) -> list[Received]:
+        """Every valid message that is there now, at most `limit`."""
+        found = []
+        for _ in range(limit):
+            try:
+                parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            received = self._parse(parts)
+            if received is not None:
+                found.append(received)
+        return found
+
+    def _parse(self, parts: list[zmq.Frame]) -> Received | None:
+        peer = bytes(parts[0].buffer).decode(errors="replace") if self._addressed() else ""
+        body = parts[1:] if self._addressed() else parts
+        try:
+            if not body:
+                raise MessageError("empty")
+            received = decode(body[0].buffer, self.accepts)
+            if self.socket.socket_type == zmq.ROUTER and received.source != peer:
+                raise MessageError(f"says it is {received.source!r}")
+        except MessageError as error:
+            self._drop(peer, str(error))
+            return None
+        self._count_gap(received)
+        behind = tuple(part.buffer for part in body[1:])
+        return Received(received.topic, received.source, received.sequence, received.message, behind)
+
+    def _addressed(self) -> bool:
+        return self.socket.socket_type in (zmq.ROUTER, zmq.SUB)
+
+    def _drop(self, peer: str, why: str) -> None:
+        if not self.dropped[peer]:
+            LOG.warning("message dropped", extra={"peer": peer or "a peer", "why": why})
+        self.dropped[peer] += 1
+
+    def _count_gap(self, received: Received) -> None:
+        key = (received.source, received.topic)
+        expected = self._next.get(key, received.sequence)
+        if received.sequence > expected:
+            self.lost[received.topic] += received.sequence - expected
+        self._next[key] = received.sequence + 1
+
+
+class Bus:
+    """The sockets of one stage, closed together."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._context = zmq.Context()
+        self._ports: list[Port] = []
+        self._poller = zmq.Poller()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for port in self._ports:
+            port.socket.close(linger=200)
+        self._context.term()
+
+    def router(self, endpoint: str, accepts: Sequence[str]) -> Port:
+        """Binds. Peers are addressed by stage name; an absent peer is known at once."""
+        socket = self._socket(zmq.ROUTER, accepts)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a restarted stage takes its name back
+        return self._bind(socket, endpoint, accepts)
+
+    def dealer(self, endpoint: str, accepts: Sequence[str]) -> Port:
+        """Connects under this stage's name."""
+        socket = self._socket(zmq.DEALER, accepts)
+        socket.setsockopt(zmq.IDENTITY, self._stage.encode())
+        return self._connect(socket, [endpoint], accepts)
+
+    def push(self, endpoint: str, topic: str) -> Port:
+        """Connects; sends only to a peer that is there."""
+        socket = self._socket(zmq.PUSH, [topic])
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        return self._connect(socket, [endpoint], [topic])
+
+    def pull(self, endpoint: str, topic: str) -> Port:
+        """Binds."""
+        return self._bind(self._socket(zmq.PULL, [topic]), endpoint, [topic])
+
+    def pub(self, endpoint: str, topic: str) -> Port:
+        """Binds."""
+        return self._bind(self._socket(zmq.PUB, [topic]), endpoint, [topic])
+
+    def sub(self, endpoints: Sequence[str], topic: str) -> Port:
+        """Connects to all of them."""
+        socket = self._socket(zmq.SUB, [topic])
+        socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+        return self._connect(socket, endpoints, [topic])
+
+    def poll(self, timeout_ms: float) -> None:
+        """Sleep until something can be read on any socket, or the time is over."""
+        self._poller.poll(max(timeout_ms, 0))
+
+    def _socket(self, kind: int, topics: Sequence[str]) -> zmq.Socket:
+        socket = self._context.socket(kind)
+        queue = max(TOPICS[topic].queue for topic in topics)
+        socket.setsockopt(zmq.SNDHWM, queue)
+        socket.setsockopt(zmq.RCVHWM, queue)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
+        return socket
+
+    def _bind(self, socket: zmq.Socket, endpoint: str, accepts: Sequence[str]) -> Port:
+        if endpoint.startswith("ipc://"):
+            Path(endpoint[6:]).unlink(missing_ok=True)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise StageError(
+                f"{endpoint} cannot be bound ({error.strerror}): free it or name another"
+            ) from None
+        return self._port(socket, accepts)
+
+    def _connect(self, socket: zmq.Socket, endpoints: Sequence[str], accepts: Sequence[str]) -> Port:
+        for endpoint in endpoints:
+            socket.connect(endpoint)
+        return self._port(socket, accepts)
+
+    def _port(self, socket: zmq.Socket, accepts: Sequence[str]) -> Port:
+        if socket.socket_type not in (zmq.PUSH, zmq.PUB):
+            self._poller.register(socket, zmq.POLLIN)
+        self._ports.append(Port(socket, self._stage, frozenset(accepts)))
+        return self._ports[-1]

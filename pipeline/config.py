@@ -1,0 +1,224 @@
+"""THE settings: one TOML file, read once, frozen. The only module that reads the environment."""
+
+import os
+import tempfile
+import tomllib
+from difflib import get_close_matches
+from functools import cached_property
+from hashlib import blake2s
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+
+from pipeline.errors import ConfigError
+
+FORMAT = 1
+Positive = Annotated[int, Field(gt=0)]
+StageName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+LaxPath = Annotated[Path, Strict(False)]
+
+
+class Settings(BaseModel):
+    """Frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CameraConfig(Settings):
+    """One camera with its lights, one process, one ring."""
+
+    name: StageName
+    kind: str
+    channels: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+    slots: Annotated[int, Field(ge=2, le=256)] = 8  # image sets that may wait or be under inspection
+    slot_mb: Annotated[float, Field(gt=0)] = 4.0  # room for one image set, all channels
+    carrier: Literal["ring", "frames"] = "ring"  # frames: pixels travel over ZeroMQ, for another host
+    lease_ms: Positive = 10_000  # a slot comes back after this when its reader died
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class EngineConfig(Settings):
+    """Which compiled network inspects."""
+
+    runtime: str = "onnxruntime"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "fp8"] = "fp32"
+    threads: Positive = 2
+    max_batch: Positive = 8
+
+
+class TimingConfig(Settings):
+    """How long the line waits for what, counted from the trigger edge unless said otherwise."""
+
+    window_ms: Positive = (
+        1000  # a verdict later than this is late; the PLC's own window wins if it is shorter
+    )
+    margin_ms: Positive = 40  # the reject is written this long before the window ends
+    early_ms: Positive = 50  # how much earlier than the edge, as the bridge saw it, an exposure may begin
+    exposure_ms: Positive = 300  # all exposures of a set lie inside this
+    settle_ms: Positive = 100  # read-out: a frame may arrive this long after its exposure
+    poll_ms: Positive = 2  # pause between two looks at the PLC
+    ack_ms: Positive = 500  # the PLC acknowledges within this after the window, else UNACKNOWLEDGED
+    stall_ms: Positive = 400  # no heartbeat when the inspector's last loop turn is older
+
+
+class PlcConfig(Settings):
+    """The PLC's driver."""
+
+    kind: str = "modbus"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ConveyorConfig(Settings):
+    """The simulated PLC and belt, a process of its own; leave it out where a real PLC is connected."""
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ArchiveConfig(Settings):
+    """What is kept of every panel."""
+
+    sample_passes: Annotated[float, Field(ge=0, le=1)] = 0.02  # share of passed panels kept with pixels
+    slots: Annotated[int, Field(ge=2, le=256)] = 6  # panels whose evidence may wait for the disk
+
+
+class BusConfig(Settings):
+    """Where third parties listen."""
+
+    outcomes: str = "tcp://127.0.0.1:5570"
+
+
+class SupervisorConfig(Settings):
+    """How often a stage may come back before the line stops."""
+
+    restarts: Annotated[int, Field(ge=0)] = 5
+    restart_window_s: Positive = 60
+    silent_s: Positive = 10  # a stage that says nothing for this long is killed and started again
+    start_s: Positive = 60  # importing, opening devices and loading engines may take this long
+
+
+class LineConfig(Settings):
+    """One station."""
+
+    format: Literal[1]
+    station: StageName
+    state_dir: LaxPath | None = None
+    recipes: dict[str, LaxPath] = Field(min_length=1)  # the PLC's recipe number -> recipe folder
+    engine: EngineConfig = EngineConfig()
+    timing: TimingConfig = TimingConfig()
+    cameras: Annotated[tuple[CameraConfig, ...], Strict(False), Field(min_length=1)]
+    plc: PlcConfig = PlcConfig()
+    conveyor: ConveyorConfig | None = None
+    archive: ArchiveConfig = ArchiveConfig()
+    bus: BusConfig = BusConfig()
+    supervisor: SupervisorConfig = SupervisorConfig()
+    source: LaxPath = Path()  # the file this came from; set by `load`
+
+    @cached_property
+    def state(self) -> Path:
+        """Ledger, store, spool, cache and logs of this station."""
+        return self.under(self.state_dir) if self.state_dir else _data_home() / self.station
+
+    def under(self, path: Path) -> Path:
+        """`path`, taken from the line file's folder unless it is absolute."""
+        return (self.source.parent / path.expanduser()).resolve()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Names this line's sockets and shared memory; the same after a crash, so that leftovers are found."""
+        return f"{os.getuid()}-{blake2s(os.fspath(self.state).encode(), digest_size=5).hexdigest()}"
+
+    @cached_property
+    def run_dir(self) -> Path:
+        """Sockets; short, because a socket's path holds 107 characters at most."""
+        return Path(tempfile.gettempdir()) / f"takt-{self.run_id}"
+
+    def socket(self, name: str) -> str:
+        return f"ipc://{self.run_dir}/{name}"
+
+    def wire(self, camera: str) -> Path:
+        """The simulated trigger wire of a camera."""
+        return self.run_dir / f"wire-{camera}"
+
+    def ring(self, name: str) -> str:
+        return f"takt-{self.run_id}-{name}"
+
+    def camera(self, name: str) -> CameraConfig:
+        return next(camera for camera in self.cameras if camera.name == name)
+
+    def recipe_paths(self) -> dict[int, Path]:
+        return {int(number): self.under(path) for number, path in self.recipes.items()}
+
+
+def load(path: Path) -> LineConfig:
+    """The only function that reads settings.
+
+    Raises:
+        ConfigError: one line that names file, key and remedy.
+    """
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; takt new {path} writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    if isinstance(raw.get("format"), int) and raw["format"] > FORMAT:
+        raise ConfigError(f"{path}: format {raw['format']} is newer than {FORMAT}: update takt")
+    config = checked(LineConfig, raw | {"source": path.resolve()}, str(path))
+    _check_names(config, path)
+    return config
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(model: type[Model], raw: dict[str, Any], where: str) -> Model:
+    """`raw` as a `model`, or a ConfigError that names the key and the nearest spelling."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error, model)}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake in one line."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    known = _fields_at(model, first["loc"][:-1])
+    near = get_close_matches(str(first["loc"][-1]), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"{key}: unknown setting; {hint}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        found = _model_inside(model.model_fields[part].annotation)
+        model = found or model
+    return [name for name in model.model_fields if name != "source"]
+
+
+def _model_inside(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_inside(part))), None)
+
+
+def _check_names(config: LineConfig, path: Path) -> None:
+    names = [camera.name for camera in config.cameras]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{path}: two cameras have the same name: {', '.join(sorted(names))}")
+    wrong = [number for number in config.recipes if not number.isdecimal() or int(number) > 0xFFFF]
+    if wrong:
+        raise ConfigError(f"{path}: recipes.{wrong[0]}: a recipe number is 0 to 65535, as the PLC sends it")
+    timing = config.timing
+    if timing.margin_ms >= timing.window_ms:
+        raise ConfigError(f"{path}: timing.margin_ms must be below window_ms, else nothing passes in time")
+
+
+def _data_home() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "takt"

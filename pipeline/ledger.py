@@ -1,0 +1,221 @@
+"""The ledger: one JSON record a line and a step, each holding the hash of the line before it.
+
+One file a day, which opens with the last hash of the file before. Nothing is ever changed; a record is written
+to the operating system before the step it announces, and not flushed to the disk before a PLC write.
+`recount` trusts no process of the line: it reads the lines alone.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.errors import LedgerError
+from pipeline.messages import Fault, Outcome
+
+FORMAT = 1
+GENESIS = "0" * 64
+STEPS = (
+    "file",
+    "start",
+    "trigger",
+    "routed",
+    "captured",
+    "verdict",
+    "intent",
+    "written",
+    "ack",
+    "outcome",
+    "state",
+)
+
+
+def line_hash(line: bytes) -> str:
+    """SHA-256 of one record's bytes without the line end."""
+    return sha256(line.rstrip(b"\n")).hexdigest()
+
+
+@dataclass
+class Count:
+    """What the records say. `faults` and `rejected` are disjoint; `open` has a trigger and no outcome yet."""
+
+    records: int = 0
+    triggers: int = 0
+    passed: int = 0
+    rejected: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    intact: bool = True
+    first_broken: str | None = None
+    open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
+
+    @property
+    def balanced(self) -> bool:
+        """triggers = passed + rejected by inspection + rejected by named fault."""
+        return self.triggers == self.passed + self.rejected + sum(self.faults.values())
+
+
+class Ledger:
+    """The writer; one process writes a ledger."""
+
+    def __init__(self, folder: Path, station: str) -> None:
+        self._folder, self._station = folder, station
+        self._descriptor = -1
+        self._day = ""
+        self._number, self._previous = 0, GENESIS
+        self._resume()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def record(self, step: str, **what: Any) -> None:
+        """Append one record.
+
+        Raises:
+            LedgerError: it cannot be written; nothing may pass until it can.
+        """
+        now = datetime.now(UTC)
+        self._open(now)
+        self._append({"step": step, "wall": now.isoformat(timespec="microseconds"), **what})
+
+    def _open(self, now: datetime) -> None:
+        day = max(f"{now:%Y-%m-%d}", self._day)  # a wall clock set back stays in the open file
+        if day == self._day and self._descriptor >= 0:
+            return
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{day}.jsonl"
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        except OSError as error:
+            raise LedgerError(
+                f"ledger {self._folder}: {error.strerror}: no panel passes until it can"
+            ) from None
+        self._day = day
+        if os.fstat(self._descriptor).st_size == 0:
+            self._append({"step": "file", "wall": now.isoformat(timespec="microseconds"), "format": FORMAT})
+
+    def _append(self, body: dict[str, Any]) -> None:
+        record = {"n": self._number, "station": self._station, **body, "prev": self._previous}
+        line = json.dumps(record, separators=(",", ":"), default=str).encode()
+        try:
+            if os.write(self._descriptor, line + b"\n") != len(line) + 1:
+                raise LedgerError(f"ledger {self._folder}: a record was cut off: free the disk")
+        except OSError as error:
+            raise LedgerError(
+                f"ledger {self._folder}: {error.strerror}: no panel passes until it can"
+            ) from None
+        self._number, self._previous = self._number + 1, line_hash(line)
+
+    def _resume(self) -> None:
+        """Go on behind the last whole record; a line torn by a crash is ended, and stays visible as broken."""
+        files = ledger_files(self._folder)
+        if not files:
+            return
+        self._day = files[-1].stem
+        data = files[-1].read_bytes()
+        if data and not data.endswith(b"\n"):
+            with files[-1].open("ab") as torn:
+                torn.write(b"\n")
+        last = data.rstrip(b"\n").rpartition(b"\n")[2]
+        self._previous = line_hash(last)
+        self._number = _number_of(last, data.count(b"\n"))
+
+
+def _number_of(line: bytes, guess: int) -> int:
+    try:
+        return int(json.loads(line)["n"]) + 1
+    except (ValueError, KeyError, TypeError):
+        return guess + 1
+
+
+def ledger_files(path: Path) -> list[Path]:
+    """The ledger's files in order; `path` is its folder or one file."""
+    return [path] if path.is_file() else sorted(path.glob("*.jsonl"))
+
+
+def read_lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+    """Every line with its place, as `file:line`."""
+    for file in files:
+        with file.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                yield f"{file.name}:{number}", line
+
+
+def recount(lines: Iterable[tuple[str, bytes]], *, whole: bool = True) -> Count:
+    """Re-hash the chain and count triggers and outcomes. `whole`: the first line must be the ledger's first."""
+    count = Count()
+    previous, number = GENESIS if whole else None, 0 if whole else None
+    for place, line in lines:
+        count.records += 1
+        record = _parsed(line)
+        problem = _broken(record, previous, number)
+        if problem is None and record is not None:
+            problem = _count(count, record)
+        if problem and count.intact:
+            count.intact, count.first_broken = False, f"{place}: {problem}"
+        previous = line_hash(line)
+        number = None if record is None else int(record["n"]) + 1
+    if count.intact and not count.balanced and not count.open:
+        count.intact, count.first_broken = False, "the counts do not add up"
+    return count
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    known = (
+        isinstance(record, dict) and {"n", "step", "prev"} <= record.keys() and isinstance(record["n"], int)
+    )
+    return record if known else None
+
+
+def _broken(record: dict[str, Any] | None, previous: str | None, number: int | None) -> str | None:
+    if record is None:
+        return "not a record"
+    if previous is not None and record["prev"] != previous:
+        return "does not follow the record before it"
+    if number is not None and record["n"] != number:
+        return f"is number {record['n']}, expected {number}"
+    if record["step"] not in STEPS:
+        return f"unknown step {record['step']!r}"
+    if record["step"] == "file" and record.get("format", 0) > FORMAT:
+        return f"format {record['format']} is newer than {FORMAT}: update takt"
+    return None
+
+
+def _count(count: Count, record: dict[str, Any]) -> str | None:
+    """Add one record; what it says must be possible."""
+    if record["step"] == "trigger":
+        count.triggers += 1
+        if record["token"] in count.open:
+            return "the same trigger twice"
+        count.open[record["token"]] = record
+        return None
+    if record["step"] != "outcome":
+        return None
+    if count.open.pop(record["token"], None) is None:
+        return "an outcome without an open trigger"
+    count.outcomes[record["seq"]] = record
+    if record.get("fault"):
+        count.faults[Fault(record["fault"]).value] += 1
+    elif record["outcome"] == Outcome.PASS:
+        count.passed += 1
+    else:
+        count.rejected += 1
+    return None
