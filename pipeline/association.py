@@ -20,9 +20,7 @@ class Rules:
     channels: int
     early_ns: int  # an exposure may begin this long before the edge as the bridge saw it
     exposure_ns: int  # and this long after it
-    settle_ns: (
-        int  # a frame may be delivered this long after its window; a trigger this long after its frames
-    )
+    settle_ns: int  # a frame may be delivered this long after its window; a trigger this long after its frames
 
 
 @dataclass(frozen=True)

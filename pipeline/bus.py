@@ -40,7 +40,7 @@ def encode(topic: str, source: str, sequence: int, message: Message) -> bytes:
         "sent_ns": time.monotonic_ns(),
         "body": message.model_dump(),
     }
-    return msgpack.packb(envelope)
+    return bytes(msgpack.packb(envelope) or b"")
 
 
 def decode(data: bytes | memoryview, accepts: frozenset[str]) -> Received:
@@ -193,7 +193,7 @@ class Bus:
         socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
         return self._connect(socket, endpoints, [topic])
 
-    def poll(self, timeout_ms: float) -> None:
+    def poll(self, timeout_ms: int) -> None:
         """Sleep until something can be read on any socket, or the time is over."""
         self._poller.poll(max(timeout_ms, 0))
 
@@ -212,9 +212,7 @@ class Bus:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close(linger=0)
-            raise StageError(
-                f"{endpoint} cannot be bound ({error.strerror}): free it or name another"
-            ) from None
+            raise StageError(f"{endpoint} cannot be bound ({error.strerror}): free it or name another") from None
         return self._port(socket, accepts)
 
     def _connect(self, socket: zmq.Socket, endpoints: Sequence[str], accepts: Sequence[str]) -> Port:

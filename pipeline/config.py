@@ -50,9 +50,7 @@ class EngineConfig(Settings):
 class TimingConfig(Settings):
     """How long the line waits for what, counted from the trigger edge unless said otherwise."""
 
-    window_ms: Positive = (
-        1000  # a verdict later than this is late; the PLC's own window wins if it is shorter
-    )
+    window_ms: Positive = 1000  # a verdict later than this is late; the PLC's own window wins if it is shorter
     margin_ms: Positive = 40  # the reject is written this long before the window ends
     early_ms: Positive = 50  # how much earlier than the edge, as the bridge saw it, an exposure may begin
     exposure_ms: Positive = 300  # all exposures of a set lie inside this

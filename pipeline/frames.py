@@ -29,14 +29,14 @@ GENERATION, STATE, LEASE, TOKEN_HIGH, TOKEN_LOW, BYTES, SUM_HIGH, SUM_LOW = rang
 _ROW = 64  # one cache line per slot: no two slots share one
 
 
-def digest_of(pixels: NDArray[np.generic] | memoryview) -> str:
+def digest_of(pixels: memoryview) -> str:
     """xxh3-128 of the pixels: 32 hexadecimal digits."""
-    return xxhash.xxh3_128_hexdigest(pixels)
+    return xxhash.xxh3_128_hexdigest(pixels)  # pyright: ignore[reportArgumentType]: its stubs want 3.12's Buffer
 
 
 def combined_digest(digests: Sequence[str]) -> str:
     """One digest for all cameras' sets of a panel, in the order of the line file."""
-    return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest("".join(digests))
+    return digests[0] if len(digests) == 1 else xxhash.xxh3_128_hexdigest("".join(digests).encode())
 
 
 def _pages(size: int) -> int:
@@ -170,9 +170,7 @@ class Held:
 class Carrier(Protocol):
     """How a filled slot reaches its reader."""
 
-    def ship(
-        self, slot: int, token: str, frames: Frames, lease_ns: int
-    ) -> tuple[Frames, tuple[memoryview, ...]]:
+    def ship(self, slot: int, token: str, frames: Frames, lease_ns: int) -> tuple[Frames, tuple[memoryview, ...]]:
         """What goes into the message, and what travels behind it."""
         ...
 
@@ -187,9 +185,7 @@ class RingCarrier:
 
     ring: Ring
 
-    def ship(
-        self, slot: int, token: str, frames: Frames, lease_ns: int
-    ) -> tuple[Frames, tuple[memoryview, ...]]:
+    def ship(self, slot: int, token: str, frames: Frames, lease_ns: int) -> tuple[Frames, tuple[memoryview, ...]]:
         generation = self.ring.publish(slot, token, _size(frames), frames.digest, lease_ns)
         named = {"ring": self.ring.name, "slot": slot, "generation": generation}
         return frames.model_copy(update=named), ()
@@ -205,9 +201,7 @@ class FrameCarrier:
     ring: Ring
     pending: list[tuple[int, zmq.MessageTracker]] = field(default_factory=list)
 
-    def ship(
-        self, slot: int, token: str, frames: Frames, lease_ns: int
-    ) -> tuple[Frames, tuple[memoryview, ...]]:
+    def ship(self, slot: int, token: str, frames: Frames, lease_ns: int) -> tuple[Frames, tuple[memoryview, ...]]:
         self.collect()
         self.ring.publish(slot, token, _size(frames), frames.digest, lease_ns)
         return frames, (self.ring.room(slot)[: _size(frames)],)

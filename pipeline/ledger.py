@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,7 +89,10 @@ class Ledger:
         """
         now = datetime.now(UTC)
         self._open(now)
-        self._append({"step": step, "wall": now.isoformat(timespec="microseconds"), **what})
+        known = {
+            key: None if isinstance(value, float) and not isfinite(value) else value for key, value in what.items()
+        }
+        self._append({"step": step, "wall": now.isoformat(timespec="microseconds"), **known})
 
     def _open(self, now: datetime) -> None:
         day = max(f"{now:%Y-%m-%d}", self._day)  # a wall clock set back stays in the open file
@@ -101,9 +105,7 @@ class Ledger:
             path = self._folder / f"{day}.jsonl"
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         except OSError as error:
-            raise LedgerError(
-                f"ledger {self._folder}: {error.strerror}: no panel passes until it can"
-            ) from None
+            raise LedgerError(f"ledger {self._folder}: {error.strerror}: no panel passes until it can") from None
         self._day = day
         if os.fstat(self._descriptor).st_size == 0:
             self._append({"step": "file", "wall": now.isoformat(timespec="microseconds"), "format": FORMAT})
@@ -115,9 +117,7 @@ class Ledger:
             if os.write(self._descriptor, line + b"\n") != len(line) + 1:
                 raise LedgerError(f"ledger {self._folder}: a record was cut off: free the disk")
         except OSError as error:
-            raise LedgerError(
-                f"ledger {self._folder}: {error.strerror}: no panel passes until it can"
-            ) from None
+            raise LedgerError(f"ledger {self._folder}: {error.strerror}: no panel passes until it can") from None
         self._number, self._previous = self._number + 1, line_hash(line)
 
     def _resume(self) -> None:
@@ -179,9 +179,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    known = (
-        isinstance(record, dict) and {"n", "step", "prev"} <= record.keys() and isinstance(record["n"], int)
-    )
+    known = isinstance(record, dict) and {"n", "step", "prev"} <= record.keys() and isinstance(record["n"], int)
     return record if known else None
 
 

@@ -45,6 +45,7 @@ class Fault(StrEnum):
     PLC_LOST = "PLC_LOST"
     LEDGER = "LEDGER"
     STOPPED = "STOPPED"
+    REFUSED = "REFUSED"
 
 
 @dataclass(frozen=True)
@@ -57,40 +58,27 @@ class FaultText:
 
 FAULTS = {
     Fault.LATE: FaultText(1, "No verdict inside the window. Slow the line or measure with takt bench line."),
-    Fault.NOT_CAPTURED: FaultText(
-        2, "A camera did not report. Check its cable, its trigger and its process."
-    ),
+    Fault.NOT_CAPTURED: FaultText(2, "A camera did not report. Check its cable, its trigger and its process."),
     Fault.INCOMPLETE: FaultText(3, "Frames of the image set are missing. Check camera trigger and lights."),
     Fault.ASSOCIATION: FaultText(4, "Frames and triggers do not pair up. Both neighbours were rejected."),
-    Fault.RING_FULL: FaultText(
-        5, "No free image buffer. The inspector is too slow or ring_slots is too small."
-    ),
+    Fault.RING_FULL: FaultText(5, "No free image buffer. The inspector is too slow or ring_slots is too small."),
     Fault.OVERRUN: FaultText(6, "The inspector still had its queue full. Slow the line or add an inspector."),
     Fault.GEOMETRY: FaultText(7, "The frames do not have the size, depth or count that the recipe expects."),
     Fault.CORRUPT: FaultText(8, "Pixels changed between camera and inspector. Check memory and network."),
     Fault.CAMERA: FaultText(9, "The camera reported an error. Check cable, light and camera."),
-    Fault.UNROUTABLE: FaultText(
-        10, "No inspector or no camera process is there. The supervisor restarts it."
-    ),
+    Fault.UNROUTABLE: FaultText(10, "No inspector or no camera process is there. The supervisor restarts it."),
     Fault.RECIPE: FaultText(11, "The PLC asked for a recipe number that the line file does not list."),
     Fault.MISMATCH: FaultText(12, "The verdict belongs to other pixels, recipe, calibration or engine."),
     Fault.CONFLICT: FaultText(13, "Two differing verdicts, or the PLC acknowledged what was not written."),
     Fault.ENGINE: FaultText(14, "The network gave no usable answer. Rebuild the engine: takt build."),
-    Fault.IMPLAUSIBLE: FaultText(
-        15, "The score is below anything a real panel gives. Check lights and engine."
-    ),
-    Fault.UNACKNOWLEDGED: FaultText(
-        16, "The PLC did not acknowledge. Where the panel went is unknown: check."
-    ),
-    Fault.MISSED_TRIGGER: FaultText(
-        17, "The PLC counted a trigger that was never seen here. Check the network."
-    ),
-    Fault.CRASH: FaultText(
-        18, "The bridge stopped while the panel was open. Where it went is unknown: check."
-    ),
+    Fault.IMPLAUSIBLE: FaultText(15, "The score is below anything a real panel gives. Check lights and engine."),
+    Fault.UNACKNOWLEDGED: FaultText(16, "The PLC did not acknowledge. Where the panel went is unknown: check."),
+    Fault.MISSED_TRIGGER: FaultText(17, "The PLC counted a trigger that was never seen here. Check the network."),
+    Fault.CRASH: FaultText(18, "The bridge stopped while the panel was open. Where it went is unknown: check."),
     Fault.PLC_LOST: FaultText(19, "The connection to the PLC was lost while the panel was open."),
     Fault.LEDGER: FaultText(20, "The ledger cannot be written. Free the disk: no panel passes until then."),
     Fault.STOPPED: FaultText(21, "The line was being stopped while the panel was open."),
+    Fault.REFUSED: FaultText(22, "The PLC refused a pass by its own guard: heartbeat, state, check word or recipe."),
 }
 
 
