@@ -1,0 +1,58 @@
+"""Comparison of feature pyramids, batched: the plain statement, traced into the network.
+
+Written once with what numpy arrays and torch tensors have in common, so that the reference is the code itself.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPS = 1e-8
+
+
+def cosine_distance(teacher: Any, student: Any) -> Any:
+    """Disagreement in direction at each location: [N, C, h, w] twice -> [N, h, w], 0 equal, 1 right angle.
+
+    1 - t.s / (|t| |s|) as in STFPM's distance up to its factor; 1 where one of the two is zero.
+    """
+    product = (teacher * student).sum(1)
+    lengths = (teacher * teacher).sum(1) * (student * student).sum(1)
+    return 1.0 - product / (lengths + EPS) ** 0.5
+
+
+def fuse(distances: Sequence[Any], rows: Sequence[Any], columns: Sequence[Any]) -> Any:
+    """Mean of the levels after smooth interpolation to one size: [N, h_i, w_i] each -> [N, h, w].
+
+    rows[i] is [h, h_i] and columns[i] is [w, w_i], see `interpolation`: two small matrix products a level.
+    """
+    grown = [row @ one @ column.T for one, row, column in zip(distances, rows, columns, strict=True)]
+    return sum(grown[1:], grown[0]) / len(grown)
+
+
+def top_mean(maps: Any, count: int) -> Any:
+    """Mean of the `count` largest cells: [N, h, w] -> [N]."""
+    flat = maps.reshape(maps.shape[0], -1)
+    top = flat.topk(count).values if hasattr(flat, "topk") else np.partition(flat, -count)[:, -count:]
+    return top.mean(1)
+
+
+def interpolation(size: int, source: int, sigma: float) -> NDArray[np.float32]:
+    """Matrix [size, source]: linear interpolation between cell centres, then a Gaussian of `sigma` cells.
+
+    Every row sums to 1, so a constant stays what it is up to the border.
+    """
+    centres = (np.arange(size) + 0.5) * source / size - 0.5
+    distance = np.abs(np.clip(centres, 0, source - 1)[:, None] - np.arange(source)[None])
+    linear = np.clip(1.0 - distance, 0.0, 1.0)
+    return (gaussian(size, sigma) @ linear).astype(np.float32)
+
+
+def gaussian(size: int, sigma: float) -> NDArray[np.float64]:
+    """Matrix [size, size] that smooths with a Gaussian of `sigma` cells; rows sum to 1 at the border too."""
+    if sigma < 0.1:  # nothing reaches the next cell
+        return np.eye(size)
+    offsets = np.arange(size)[:, None] - np.arange(size)[None]
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,149 @@
+"""Map and limits -> pass or reject, mask and defects. Pure.
+
+Pass is the positive result of a complete inspection and is stated in one place, `decide`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.recipe import Limits
+
+CHANNEL_SHARE = 0.5
+
+
+class Problem(StrEnum):
+    """Why a score cannot be trusted; the panel is a reject."""
+
+    NOT_FINITE = "NOT_FINITE"
+    IMPLAUSIBLE = "IMPLAUSIBLE"
+    NOT_COVERED = "NOT_COVERED"
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One connected region above the pixel limit, in pixels of the panel's own frames."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area_px: int
+    peak: float
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LowMask:
+    """The defect mask at the map's resolution: bits packed row by row, each row starting on a new byte."""
+
+    height: int
+    width: int
+    bits: bytes
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """The mask, bool [height, width]."""
+        rows = np.frombuffer(self.bits, np.uint8).reshape(self.height, -1)
+        return np.unpackbits(rows, axis=1, count=self.width).astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What inspection says of one panel.
+
+    `map` is [h, w] float32 at the network's resolution; `mask` is bool [H, W] at the panel's own.
+    """
+
+    passed: bool
+    score: float
+    limit: float
+    problem: Problem | None
+    defects: tuple[Defect, ...]
+    mask: NDArray[np.bool_]
+    low_mask: LowMask
+    map: NDArray[np.float32]
+
+
+def decide(
+    map: NDArray[np.float32],
+    score: float,
+    limits: Limits,
+    size: tuple[int, int],
+    covered: NDArray[np.bool_] | None = None,
+) -> Finding:
+    """The finding for one panel of `size` (height, width) with low-resolution `map` [h, w] and `score`.
+
+    `covered` [h, w] tells which cells the network has seen; None says that its input was the whole panel.
+    """
+    complete = covered is None or bool(covered.all())
+    finite = bool(np.isfinite(score) and np.isfinite(map).all())
+    passed = complete and finite and bool(limits.low <= score <= limits.image)
+    problem = _problem(complete, finite, score < limits.low)
+    marked = _marked(map, limits, passed) if finite else np.zeros(map.shape, bool)
+    mask, defects = _regions(map, marked, limits, size)
+    return Finding(passed, score, limits.image, problem, defects, mask, _pack(marked), map)
+
+
+def _problem(complete: bool, finite: bool, below: bool) -> Problem | None:
+    if not complete:
+        return Problem.NOT_COVERED
+    if not finite:
+        return Problem.NOT_FINITE
+    return Problem.IMPLAUSIBLE if below else None
+
+
+def _marked(map: NDArray[np.float32], limits: Limits, passed: bool) -> NDArray[np.bool_]:
+    """Cells above the pixel limit; a reject without any shows at least its highest one."""
+    marked = map > limits.pixel
+    return marked if passed or marked.any() else map >= map.max()
+
+
+def _regions(
+    map: NDArray[np.float32], marked: NDArray[np.bool_], limits: Limits, size: tuple[int, int]
+) -> tuple[NDArray[np.bool_], tuple[Defect, ...]]:
+    if not marked.any():
+        return np.zeros(size, bool), ()
+    level = min(limits.pixel, float(map[marked].min()))
+    fine = np.asarray(cv2.resize(map, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+    mask = fine > level
+    if not mask.any():  # the only marked cell lies between the pixels of a very small panel
+        mask = fine >= fine.max()
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    found = [_defect(fine, labels, stats[index], index) for index in range(1, count)]
+    large = [one for one in found if one.area_px >= limits.min_area_px] or found
+    return mask, tuple(sorted(large, key=lambda one: one.peak, reverse=True))
+
+
+def _defect(fine: NDArray[np.float32], labels: NDArray, stats: NDArray, index: int) -> Defect:
+    x, y, width, height, area = (int(value) for value in stats)
+    inside = np.s_[y : y + height, x : x + width]
+    return Defect(x, y, width, height, area, float(fine[inside][labels[inside] == index].max()))
+
+
+def _pack(marked: NDArray[np.bool_]) -> LowMask:
+    return LowMask(marked.shape[0], marked.shape[1], np.packbits(marked, axis=1).tobytes())
+
+
+def with_channels(defect: Defect, frames: NDArray, names: Sequence[str]) -> Defect:
+    """`defect` with the channels in which it stands out from its surroundings; frames are raw, [C, H, W].
+
+    Contrast of a channel: difference of the box's extreme from the surrounding median, in that median's own
+    spread (our choice, not a method's). A channel is named when it has at least half of the largest contrast.
+    """
+    contrasts = np.array([_contrast(frame, defect) for frame in frames])
+    strong = contrasts >= CHANNEL_SHARE * max(contrasts.max(), np.finfo(float).tiny)
+    return replace(defect, channels=tuple(name for name, keep in zip(names, strong, strict=True) if keep))
+
+
+def _contrast(frame: NDArray, defect: Defect) -> float:
+    pad = max(4, defect.width // 2, defect.height // 2)
+    top, left = max(0, defect.y - pad), max(0, defect.x - pad)
+    around = frame[top : defect.y + defect.height + pad, left : defect.x + defect.width + pad].astype(np.float32)
+    box = frame[defect.y : defect.y + defect.height, defect.x : defect.x + defect.width].astype(np.float32)
+    median = float(np.median(around))
+    spread = float(np.median(np.abs(around - median))) + 1.0
+    return float(np.abs(box - median).max()) / spread

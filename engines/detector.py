@@ -1,0 +1,148 @@
+"""Raw frames -> findings for a batch of panels. Teaching, golden panels and the line use this one path."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import runtimes
+from engines.build import engine_key
+from engines.decide import Finding, decide, with_channels
+from engines.errors import EngineError, PanelError
+from engines.recipe import Limits, Manifest, Recipe
+from engines.runtimes import Network, TensorSpec
+from engines.station import IDENTITY, StationCalibration
+
+__all__ = ["Detector", "Finding", "GeometryError", "open_detector"]
+
+INPUT, MAP, SCORE = "panels", "map", "score"
+
+
+class GeometryError(PanelError):
+    """A panel's frames do not have the count, depth or size that the recipe expects."""
+
+    fault = "GEOMETRY"
+
+
+class Detector:
+    """An open engine with its recipe's geometry and limits. Used by one thread.
+
+    `network_calls` and `panels` count what was done since it was opened.
+    """
+
+    def __init__(
+        self, recipe: Recipe, network: Network, engine_hash: str, calibration: StationCalibration, max_batch: int
+    ) -> None:
+        self.manifest: Manifest = recipe.manifest
+        self.limits: Limits = recipe.manifest.limits
+        self.recipe_hash, self.engine_hash, self.calibration_hash = recipe.hash, engine_hash, calibration.hash
+        self.max_batch = max_batch
+        self.network_calls = 0
+        self.panels = 0
+        self._network, self._calibration = network, calibration
+        self._names = tuple(channel.name for channel in self.manifest.channels)
+        self._gather = Gather(self.manifest)
+        self._batch = np.zeros((max_batch, *self._gather.shape), np.float32)
+        _check_fit(network, self._gather.shape)
+
+    def check(self, panel: NDArray) -> None:
+        """Raise where `panel` is not [C, H, W] as the recipe expects; cheap, reads no pixel.
+
+        Raises:
+            GeometryError: what differs; its attribute `fault` names the line's fault.
+        """
+        expected = f"expected {len(self._names)} channels {self.manifest.dtype}"
+        if panel.ndim != 3 or panel.shape[0] != len(self._names):
+            raise GeometryError(f"panel is {panel.shape}, {expected}")
+        if panel.dtype != self.manifest.dtype:
+            raise GeometryError(f"panel is {panel.dtype}, {expected}")
+        gain = self._calibration.gain
+        if min(panel.shape) < 1 or (gain is not None and gain.shape != panel.shape):
+            raise GeometryError(f"panel is {panel.shape}, the station was measured for another size")
+
+    def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
+        """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` of them.
+
+        Raises:
+            GeometryError: a panel does not fit; nothing was inspected, so `check` each one first.
+            EngineError: the runtime failed.
+        """
+        for panel in panels:
+            self.check(panel)
+        starts = range(0, len(panels), self.max_batch)
+        return [found for at in starts for found in self._inspect_batch(panels[at : at + self.max_batch])]
+
+    def warm(self, runs: int = 2) -> None:
+        """Run every batch size on empty input, so that the first panel is as fast as any."""
+        for batch in range(1, self.max_batch + 1):
+            for _ in range(runs):
+                self._network.run({INPUT: self._batch[:batch]})
+
+    def _inspect_batch(self, panels: Sequence[NDArray]) -> list[Finding]:
+        for panel, slot in zip(panels, self._batch, strict=False):
+            self._gather(self._calibration.apply(panel), slot)
+        outputs = self._network.run({INPUT: self._batch[: len(panels)]})
+        self.network_calls += 1
+        self.panels += len(panels)
+        maps, scores = outputs[MAP].copy(), outputs[SCORE].tolist()
+        return [self._finding(*each) for each in zip(panels, maps, scores, strict=True)]
+
+    def _finding(self, panel: NDArray, map: NDArray[np.float32], score: float) -> Finding:
+        finding = decide(map, score, self.limits, (panel.shape[1], panel.shape[2]))
+        if finding.passed or not finding.defects:
+            return finding
+        named = tuple(with_channels(defect, panel, self._names) for defect in finding.defects)
+        return replace(finding, defects=named)
+
+
+class Gather:
+    """Puts one panel's frames into its row of the batch: resized, float32, 0..1."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._size = (manifest.geometry.height, manifest.geometry.width)
+        self._scale = np.float32(1.0 / np.iinfo(manifest.dtype).max)
+        self.shape = (len(manifest.channels), *self._size)
+
+    def __call__(self, frames: NDArray, row: NDArray[np.float32]) -> None:
+        """frames [C, H, W] integers -> row [C, h, w] float32, in place."""
+        if frames.shape[1:] == self._size:
+            np.multiply(frames, self._scale, out=row)
+            return
+        for frame, into in zip(frames, row, strict=True):
+            np.multiply(self._resized(frame), self._scale, out=into)
+
+    def _resized(self, frame: NDArray) -> NDArray:
+        height, width = self._size
+        shrinks = frame.shape[0] >= height and frame.shape[1] >= width
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return cv2.resize(frame, (width, height), interpolation=how)
+
+
+@contextmanager
+def open_detector(
+    recipe: Recipe,
+    runtime: str = "onnxruntime",
+    precision: str = "fp32",
+    threads: int = 2,
+    max_batch: int = 8,
+    calibration: StationCalibration = IDENTITY,
+) -> Iterator[Detector]:
+    """A detector for `recipe`, freed when the context is left.
+
+    Raises:
+        UsageError: there is no such runtime or precision, or its library is not installed.
+        EngineError: the runtime cannot load the network, or the network does not fit the manifest.
+    """
+    key = engine_key(recipe, runtime, precision)
+    module = runtimes.load(runtime, precision)
+    with module.open_network(recipe.network, precision, threads, max_batch) as network:
+        yield Detector(recipe, network, key.hash, calibration, max_batch)
+
+
+def _check_fit(network: Network, shape: tuple[int, ...]) -> None:
+    expected = {INPUT: TensorSpec(shape, "float32")}
+    if dict(network.inputs) != expected or set(network.outputs) != {MAP, SCORE}:
+        raise EngineError(f"network takes {dict(network.inputs)}; the recipe needs {expected}; teach again")

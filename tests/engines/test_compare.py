@@ -1,0 +1,58 @@
+"""The comparison equals its plain loop, row by row, in numpy and in torch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from engines.compare import cosine_distance, fuse, gaussian, interpolation, top_mean
+
+FEATURES = arrays(np.float32, (3, 4, 5, 2), elements=st.floats(0, 100, width=32))
+
+
+def distance_by_loop(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
+    count, _, height, width = teacher.shape
+    result = np.ones((count, height, width))
+    for n, y, x in np.ndindex(result.shape):
+        t, s = teacher[n, :, y, x].astype(float), student[n, :, y, x].astype(float)
+        result[n, y, x] = 1 - t @ s / np.sqrt((t @ t) * (s @ s) + 1e-8)
+    return result
+
+
+@given(FEATURES, FEATURES)
+def test_distance_matches_the_loop(teacher: np.ndarray, student: np.ndarray) -> None:
+    np.testing.assert_allclose(cosine_distance(teacher, student), distance_by_loop(teacher, student), atol=1e-5)
+
+
+@given(FEATURES, FEATURES)
+def test_rows_of_a_batch_equal_single_results(teacher: np.ndarray, student: np.ndarray) -> None:
+    rows, columns = [interpolation(7, 5, 1.0)], [interpolation(6, 2, 1.0)]
+    whole = fuse([cosine_distance(teacher, student)], rows, columns)
+    for row in range(3):
+        single = fuse([cosine_distance(teacher[row : row + 1], student[row : row + 1])], rows, columns)
+        np.testing.assert_allclose(whole[row], single[0], atol=1e-6)
+
+
+@given(FEATURES, FEATURES)
+def test_torch_and_numpy_agree(teacher: np.ndarray, student: np.ndarray) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra [teach]")
+    traced = cosine_distance(torch.from_numpy(teacher), torch.from_numpy(student))
+    plain = cosine_distance(teacher, student)
+    np.testing.assert_allclose(traced.numpy(), plain, atol=1e-5)
+    np.testing.assert_allclose(top_mean(traced, 3).numpy(), top_mean(plain, 3), atol=1e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 4))
+def test_interpolation_keeps_a_constant(size: int, source: int, sigma: float) -> None:
+    np.testing.assert_allclose(interpolation(size, source, sigma).sum(axis=1), 1, atol=1e-5)
+
+
+def test_no_smoothing_and_no_growth_change_nothing() -> None:
+    np.testing.assert_array_equal(interpolation(5, 5, 0), np.eye(5))
+    np.testing.assert_array_equal(gaussian(5, 0), np.eye(5))
+
+
+def test_top_mean_takes_the_largest() -> None:
+    maps = np.array([[[1, 5], [3, 2]], [[0, 0], [9, 0]]], float)
+    np.testing.assert_array_equal(top_mean(maps, 2), [4, 4.5])

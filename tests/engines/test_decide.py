@@ -1,0 +1,74 @@
+"""Pass is only ever the positive result of a complete, finite, plausible inspection."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from toy_recipe import limits
+
+from engines.decide import Defect, Problem, decide, with_channels
+
+MAPS = arrays(np.float32, (4, 6), elements=st.floats(width=32))
+
+
+@given(MAPS, st.floats(), arrays(bool, (4, 6)))
+def test_pass_means_all_three_conditions(map: np.ndarray, score: float, covered: np.ndarray) -> None:
+    found = decide(map, score, limits(image=1.0, low=-1.0), (16, 24), covered)
+    complete = covered.all() and np.isfinite(map).all() and math.isfinite(score)
+    assert found.passed == bool(complete and -1.0 <= score <= 1.0)
+    assert not (found.passed and found.problem)
+
+
+@pytest.mark.parametrize(
+    ("cell", "score", "covered", "problem"),
+    [
+        (0.1, 0.1, True, None),
+        (0.1, 0.9, True, None),
+        (0.1, math.nan, True, Problem.NOT_FINITE),
+        (0.1, -math.inf, True, Problem.NOT_FINITE),
+        (math.nan, 0.1, True, Problem.NOT_FINITE),
+        (0.1, -0.1, True, Problem.IMPLAUSIBLE),
+        (0.1, 0.1, False, Problem.NOT_COVERED),
+        (math.nan, math.nan, False, Problem.NOT_COVERED),
+    ],
+)
+def test_problems_have_names(cell: float, score: float, covered: bool, problem: Problem | None) -> None:
+    map = np.full((3, 3), 0.1, np.float32)
+    map[1, 1] = cell
+    seen = np.full((3, 3), True)
+    seen[0, 2] = covered
+    assert decide(map, score, limits(), (9, 9), seen).problem == problem
+
+
+@given(MAPS.filter(lambda map: bool(np.isfinite(map).all())), st.sampled_from([(16, 24), (3, 5), (64, 100)]))
+def test_a_reject_shows_where(map: np.ndarray, size: tuple[int, int]) -> None:
+    found = decide(map, 9.0, limits(), size)
+    assert found.mask.shape == size and found.mask.any()
+    assert found.defects
+    for defect in found.defects:
+        inside = found.mask[defect.y : defect.y + defect.height, defect.x : defect.x + defect.width]
+        assert 0 < defect.area_px <= inside.sum()
+
+
+@given(arrays(np.float32, (5, 11), elements=st.floats(0, 1, width=32)))
+def test_the_packed_mask_is_the_map_above_the_pixel_limit(map: np.ndarray) -> None:
+    found = decide(map, 0.0, limits(pixel=0.5), (5, 11))
+    np.testing.assert_array_equal(found.low_mask.unpack(), map > 0.5)
+
+
+def test_separate_regions_are_separate_defects_the_strongest_first() -> None:
+    map = np.zeros((8, 8), np.float32)
+    map[1, 1], map[6, 5:7] = 0.8, 0.9
+    found = decide(map, 0.9, limits(), (8, 8))
+    assert [(defect.x, defect.y, defect.area_px) for defect in found.defects] == [(5, 6, 2), (1, 1, 1)]
+    assert found.defects[0].peak == pytest.approx(0.9)
+
+
+def test_a_defect_names_the_channels_that_show_it() -> None:
+    frames = np.full((3, 40, 40), 100, np.uint8)
+    frames[1, 18:22, 18:22] = 200
+    named = with_channels(Defect(17, 17, 6, 6, 36, 1.0), frames, ("bright", "dark", "coaxial"))
+    assert named.channels == ("dark",)

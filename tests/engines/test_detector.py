@@ -1,0 +1,116 @@
+"""Raw frames in, findings out: one network call, the panel's own pixels, and never a pass by accident."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from engines.build import EngineKey, engine_key
+from engines.detector import GeometryError, open_detector
+from engines.errors import EngineError, UsageError
+from engines.recipe import Recipe
+from engines.station import StationCalibration
+
+Make = Callable[..., Recipe]
+
+
+def panel(level: int, spot: int | None = None, size: tuple[int, int] = (32, 32), channels: int = 2) -> np.ndarray:
+    frames = np.full((channels, *size), level, np.uint8)
+    if spot is not None:
+        frames[:, size[0] // 2 :, size[1] // 2 :] = spot
+    return frames
+
+
+def test_good_passes_and_defective_does_not(make_recipe: Make) -> None:
+    with open_detector(make_recipe(), max_batch=4) as detector:
+        good, bad = detector.inspect([panel(50), panel(50, spot=250)])
+    assert good.passed and good.problem is None and good.defects == ()
+    assert not bad.passed and bad.problem is None
+    assert bad.score == pytest.approx(250 / 255)
+    (defect,) = bad.defects
+    assert abs(defect.x - 16) <= 2 and abs(defect.width - 16) <= 2
+    assert defect.channels == ("c0", "c1")
+
+
+def test_a_batch_gives_what_single_panels_give(make_recipe: Make) -> None:
+    random = np.random.default_rng(1)
+    panels = [random.integers(0, 256, (2, 32, 32), np.uint8) for _ in range(5)]
+    with open_detector(make_recipe(), max_batch=8) as detector:
+        together = detector.inspect(panels)
+        alone = [detector.inspect([each])[0] for each in panels]
+        assert detector.network_calls == 1 + len(panels)
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.map, other.map)
+        assert one.score == other.score
+
+
+def test_more_panels_than_a_batch_take_several_calls(make_recipe: Make) -> None:
+    with open_detector(make_recipe(), max_batch=2) as detector:
+        assert len(detector.inspect([panel(9)] * 5)) == 5
+        assert detector.network_calls == 3
+        assert detector.inspect([]) == []
+
+
+def test_findings_outlive_the_next_call(make_recipe: Make) -> None:
+    with open_detector(make_recipe()) as detector:
+        (first,) = detector.inspect([panel(50)])
+        before = first.map.copy()
+        detector.inspect([panel(200)])
+    np.testing.assert_array_equal(first.map, before)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (20, 24), (48, 20)])
+def test_masks_have_the_panels_own_size(make_recipe: Make, size: tuple[int, int]) -> None:
+    with open_detector(make_recipe()) as detector:
+        (found,) = detector.inspect([panel(50, spot=255, size=size)])
+    assert found.mask.shape == size
+    assert found.mask[-1, -1] and not found.mask[0, 0]
+
+
+@pytest.mark.parametrize("wrong", [panel(1, channels=3), panel(1).astype(np.uint16), panel(1)[0], panel(1)[:, :0]])
+def test_a_panel_that_does_not_fit_names_the_lines_fault(make_recipe: Make, wrong: np.ndarray) -> None:
+    with open_detector(make_recipe()) as detector:
+        with pytest.raises(GeometryError) as raised:
+            detector.check(wrong)
+        assert raised.value.fault == "GEOMETRY"
+        with pytest.raises(GeometryError):
+            detector.inspect([panel(1), wrong])
+        assert detector.network_calls == 0
+
+
+def test_a_flat_field_is_applied_and_named(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    half = StationCalibration(np.full((2, 32, 32), 0.5, np.float32))
+    with open_detector(recipe) as plain, open_detector(recipe, calibration=half) as corrected:
+        assert plain.calibration_hash != corrected.calibration_hash
+        assert corrected.inspect([panel(100)])[0].score == pytest.approx(50 / 255)
+        with pytest.raises(GeometryError, match="another size"):
+            corrected.check(panel(100, size=(40, 40)))
+
+
+def test_another_process_can_know_the_engine(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    with open_detector(recipe) as detector:
+        assert detector.engine_hash == engine_key(recipe).hash
+        assert detector.recipe_hash == recipe.hash
+
+
+def test_every_part_of_an_engine_key_counts() -> None:
+    parts = {"network": "n", "runtime": "r", "version": "v", "precision": "p", "device": "d"}
+    hashes = {EngineKey(**parts).hash} | {EngineKey(**parts | {name: "x"}).hash for name in parts}
+    assert len(hashes) == 6
+
+
+def test_unknown_runtimes_and_precisions_are_refused(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    with pytest.raises(UsageError, match="no 'abacus'"), open_detector(recipe, runtime="abacus"):
+        pass
+    with pytest.raises(UsageError, match="not 'fp8'"), open_detector(recipe, precision="fp8"):
+        pass
+
+
+def test_a_network_of_another_shape_is_refused(make_recipe: Make) -> None:
+    two, three = make_recipe(2), make_recipe(3)
+    mixed = Recipe(two.path, three.manifest, three.hash)
+    with pytest.raises(EngineError, match="teach again"), open_detector(mixed):
+        pass
