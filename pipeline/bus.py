@@ -193,6 +193,10 @@ class Bus:
         socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
         return self._connect(socket, endpoints, [topic])
 
+    def watch(self, descriptor: int) -> None:
+        """Let `poll` wake up for a file descriptor too."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
     def poll(self, timeout_ms: int) -> None:
         """Sleep until something can be read on any socket, or the time is over."""
         self._poller.poll(max(timeout_ms, 0))

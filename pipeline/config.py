@@ -121,6 +121,10 @@ class LineConfig(Settings):
         """`path`, taken from the line file's folder unless it is absolute."""
         return (self.source.parent / path.expanduser()).resolve()
 
+    @property
+    def ledger(self) -> Path:
+        return self.state / "ledger"
+
     @cached_property
     def run_id(self) -> str:
         """Names this line's sockets and shared memory; the same after a crash, so that leftovers are found."""

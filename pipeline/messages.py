@@ -223,7 +223,6 @@ class FinalOutcome(Message):
     calibration: str
     engine: str
     latency_ms: float  # trigger edge to the PLC's acknowledgement; nan without one
-    evidence_dropped: bool = False
 
 
 class Presence(Message):

@@ -34,7 +34,7 @@ class Camera(Protocol):
         `into` is described but not written.
 
         Raises:
-            CameraError: the device failed; the frame is lost.
+            CameraError: this frame is lost; the camera has counted it.
         """
         ...
 
@@ -47,3 +47,8 @@ def open_camera(kind: str, settings: dict, channels: tuple[str, ...]) -> Abstrac
     """The camera `kind` with its own settings, which are checked here."""
     module = plugins.load("pipeline.cameras", kind)
     return module.open_camera(module.Settings.model_validate(settings), channels)
+
+
+def takes_wire(kind: str) -> bool:
+    """True for cameras that a simulated trigger wire can fire."""
+    return "wire" in plugins.load("pipeline.cameras", kind).Settings.model_fields

@@ -1,0 +1,181 @@
+"""Capture: one camera's frames, paired with the bridge's triggers and shipped to the assigned inspector."""
+
+import time
+from dataclasses import dataclass, field
+
+import zmq
+
+from pipeline import association, cameras
+from pipeline.association import FrameSeen, Paired, Rearm, Refused, Rules, TriggerSeen
+from pipeline.bus import Bus, Port
+from pipeline.config import CameraConfig, LineConfig
+from pipeline.frames import Carrier, FrameCarrier, Ring, RingCarrier, digest_of
+from pipeline.grabber import FilledSet, Grabber
+from pipeline.log import logger
+from pipeline.messages import Captured, Fault, Frames, ImageSet, Presence, Trigger
+from pipeline.stage import Life
+from pipeline.stages import inspectors
+
+LOG = logger("capture")
+TURN_MS = 10
+PRESENCE_NS = 20_000_000
+
+
+def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
+    """Run one camera until asked to stop."""
+    camera_config = config.camera(part)
+    ring = Ring(config.ring(part))
+    ring.take_over()
+    with cameras.open_camera(camera_config.kind, _settings(config, camera_config), camera_config.channels) as camera:
+        grabber = Grabber(camera, ring, len(camera_config.channels))
+        try:
+            capture = Capture(config, camera_config, life.name, bus, ring, grabber)
+            bus.watch(grabber.wake)
+            while not life.stopping:
+                bus.poll(TURN_MS)
+                capture.turn(time.monotonic_ns())
+                life.tell("ready", "at the end of its pictures" if grabber.exhausted else "", capture.counters())
+        finally:
+            grabber.close()
+
+
+def _settings(config: LineConfig, camera: CameraConfig) -> dict[str, object]:
+    """The plug-in's settings; paths count from the line file, and a simulated line brings its trigger wire."""
+    fixed: dict[str, object] = {}
+    for key, value in camera.settings.items():
+        fixed[key] = str(config.under(type(config.source)(value))) if key in ("path", "set") else value
+    if config.conveyor is not None and cameras.takes_wire(camera.kind):
+        fixed.setdefault("wire", str(config.wire(camera.name)))
+    return fixed
+
+
+def _rules(config: LineConfig, channels: int) -> Rules:
+    timing, ms = config.timing, 1_000_000
+    return Rules(channels, timing.early_ms * ms, timing.exposure_ms * ms, timing.settle_ms * ms)
+
+
+@dataclass
+class Capture:
+    """What one capture holds between two turns of its loop."""
+
+    config: LineConfig
+    camera: CameraConfig
+    name: str
+    bus: Bus
+    ring: Ring
+    grabber: Grabber
+    triggers: dict[str, Trigger] = field(default_factory=dict)
+    filled: dict[int, FilledSet] = field(default_factory=dict)
+    paired: int = 0
+    refused: int = 0
+    rearmed: int = 0
+    _told_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.control: Port = self.bus.dealer(self.config.socket("control"), ["triggers"])
+        self.images = {
+            name: self.bus.push(self.config.socket(f"images-{name}"), "images") for name in inspectors(self.config)
+        }
+        self.carrier: Carrier = RingCarrier(self.ring) if self.camera.carrier == "ring" else FrameCarrier(self.ring)
+        self.state = association.State(_rules(self.config, len(self.camera.channels)))
+
+    def turn(self, now_ns: int) -> None:
+        """Everything that came since the last turn."""
+        for received in self.control.drain():
+            if isinstance(received.message, Trigger):
+                self._announced(received.message)
+        for item in self.grabber.take():
+            if isinstance(item, FilledSet):
+                self.filled[item.index] = item
+            else:
+                self._step(item)
+        self._step(association.Tick(now_ns))
+        if now_ns - self._told_ns > PRESENCE_NS:
+            self._told_ns = now_ns
+            here = Presence(station=self.config.station, stage=self.name, role="capture", ready=True)
+            self.control.send("presence", here)
+
+    def counters(self) -> dict[str, int | float]:
+        return {
+            "paired": self.paired,
+            "refused": self.refused,
+            "rearmed": self.rearmed,
+            "free_slots": self.ring.free(),
+            "leases_expired": self.ring.reclaimed,
+            "camera_failures": self.grabber.failures,
+        }
+
+    def _announced(self, trigger: Trigger) -> None:
+        self.triggers[trigger.token] = trigger
+        self._step(TriggerSeen(trigger.token, trigger.seq, trigger.edge_ns))
+
+    def _step(self, event: association.Event) -> None:
+        self.state, results = association.step(self.state, event)
+        for result in results:
+            match result:
+                case Paired(token, index):
+                    self._ship(self.triggers.pop(token), self.filled.pop(index))
+                case Refused(token, fault):
+                    self._refuse(token, fault, event)
+                case Rearm():
+                    self._rearm()
+
+    def _ship(self, trigger: Trigger, filled: FilledSet) -> None:
+        """Tell the bridge what there is and the inspector where it lies; never wait for either."""
+        ready_ns = time.monotonic_ns()
+        frames = Frames(shape=filled.shape, dtype=filled.dtype, digest=digest_of(self._pixels(filled)))
+        lease_ns = ready_ns + self.camera.lease_ms * 1_000_000
+        frames, behind = self.carrier.ship(filled.slot, trigger.token, frames, lease_ns)
+        image_set = ImageSet(
+            station=self.config.station,
+            token=trigger.token,
+            camera=self.camera.name,
+            frames=frames,
+            exposed_ns=filled.exposed_ns,
+            ready_ns=ready_ns,
+        )
+        sent = self.images[trigger.inspector].send("images", image_set, behind=behind)
+        if not sent:
+            self.ring.drop(filled.slot)
+            self._report(trigger.token, filled, "", Fault.OVERRUN)
+            return
+        self.carrier.sent(filled.slot, sent if isinstance(sent, zmq.MessageTracker) else None)
+        self.paired += 1
+        self._report(trigger.token, filled, frames.digest, None)
+
+    def _pixels(self, filled: FilledSet) -> memoryview:
+        channels, height, width = filled.shape
+        return self.ring.room(filled.slot)[: channels * height * width * (2 if filled.dtype == "uint16" else 1)]
+
+    def _report(self, token: str, filled: FilledSet | None, digest: str, fault: Fault | None) -> None:
+        channels = len(self.camera.channels)
+        ids = range(filled.index * channels, (filled.index + 1) * channels) if filled else ()
+        captured = Captured(
+            station=self.config.station,
+            token=token,
+            camera=self.camera.name,
+            frame_ids=tuple(ids),
+            digest=digest,
+            exposed_ns=filled.exposed_ns if filled else 0,
+            ready_ns=time.monotonic_ns(),
+            fault=fault,
+        )
+        self.control.send("captured", captured)
+
+    def _refuse(self, token: str, fault: Fault, event: association.Event) -> None:
+        self.triggers.pop(token, None)
+        self.refused += 1
+        LOG.warning("set refused", extra={"token": token, "fault": fault.value})
+        self._report(token, None, "", fault)
+        if isinstance(event, FrameSeen):
+            unused = self.filled.pop(event.counter // len(self.camera.channels), None)
+            if unused is not None:
+                self.ring.drop(unused.slot)
+
+    def _rearm(self) -> None:
+        self.rearmed += 1
+        LOG.warning("re-armed")
+        for filled in self.filled.values():
+            self.ring.drop(filled.slot)
+        self.filled.clear()
+        self.grabber.rearm()

@@ -1,0 +1,79 @@
+"""Evidence: pixels of rejects, faults and sampled passes, copied out of the camera rings into a bounded pool."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.detector import Finding
+from pipeline.bus import Bus
+from pipeline.config import LineConfig
+from pipeline.frames import Held, Ring, digest_of
+from pipeline.messages import Evidence, Frames, ImageSet, Trigger
+
+POOL = "evidence"
+LEASE_NS = 60_000_000_000
+
+
+def pool_shape(config: LineConfig) -> tuple[int, int]:
+    """Slots and bytes per slot: one slot per camera's set and one for the anomaly map, for every panel kept."""
+    largest_mb = max(camera.slot_mb for camera in config.cameras)
+    return config.archive.slots * (len(config.cameras) + 1), int(largest_mb * 1e6)
+
+
+class EvidenceSender:
+    """The inspector's end. Never waits: what finds no room is dropped and counted."""
+
+    def __init__(self, config: LineConfig, bus: Bus) -> None:
+        self._ring = Ring(config.ring(POOL))
+        self._ring.take_over()
+        self._port = bus.push(config.socket("evidence"), "evidence")
+        self.dropped = 0
+
+    def send(
+        self, trigger: Trigger, reason: str | None, sets: list[tuple[ImageSet, Held]], finding: Finding | None
+    ) -> None:
+        """Copy the pixels and tell the archiver; `reason` None keeps nothing."""
+        if reason is None:
+            return
+        arrays = [held.pixels for _, held in sets]
+        arrays += [finding.map.astype(np.float16).view(np.uint16)[None]] if finding else []
+        kept = self._kept(trigger.token, arrays)
+        if kept is None:
+            self.dropped += 1
+            return
+        evidence = Evidence(
+            station=trigger.station,
+            token=trigger.token,
+            reason=reason,
+            cameras=tuple(sent.camera for sent, _ in sets),
+            frames=kept[: len(sets)],
+            map=kept[len(sets)] if finding else None,
+        )
+        if not self._port.send("evidence", evidence):
+            self.dropped += 1
+            for frames in kept:
+                self._ring.drop(frames.slot or 0)
+
+    def _kept(self, token: str, arrays: list[NDArray]) -> tuple[Frames, ...] | None:
+        kept: list[Frames] = []
+        for array in arrays:
+            slot = self._ring.acquire(time.monotonic_ns())
+            if slot is None or array.nbytes > self._ring.slot_bytes:
+                for frames in kept:
+                    self._ring.drop(frames.slot or 0)
+                if slot is not None:
+                    self._ring.drop(slot)
+                return None
+            kept.append(self._copied(slot, token, array))
+        return tuple(kept)
+
+    def _copied(self, slot: int, token: str, array: NDArray) -> Frames:
+        room = self._ring.room(slot)[: array.nbytes]
+        np.copyto(np.frombuffer(room, array.dtype).reshape(array.shape), array)
+        digest = digest_of(room)
+        generation = self._ring.publish(slot, token, array.nbytes, digest, time.monotonic_ns() + LEASE_NS)
+        shape = tuple(int(extent) for extent in array.shape)
+        return Frames(
+            shape=shape, dtype=str(array.dtype), digest=digest, ring=self._ring.name, slot=slot, generation=generation
+        )

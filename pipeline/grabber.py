@@ -1,0 +1,147 @@
+"""The camera's thread: frames go into ring slots as they are exposed, whether or not their trigger is known yet."""
+
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from pipeline.association import FrameSeen
+from pipeline.cameras import Camera, Exposure
+from pipeline.errors import CameraError
+from pipeline.frames import Ring
+from pipeline.log import logger
+from pipeline.messages import Fault
+
+LOG = logger("capture")
+GRAB_MS = 20
+
+
+@dataclass(frozen=True)
+class FilledSet:
+    """One image set in a slot of the ring, number `index` since arming."""
+
+    index: int
+    slot: int
+    shape: tuple[int, int, int]  # channels, height, width
+    dtype: str
+    exposed_ns: int
+
+
+@dataclass
+class _Filling:
+    index: int
+    slot: int | None
+    first: Exposure | None = None
+    offset: int = 0
+    problem: Fault | None = None
+
+
+class Grabber:
+    """Grabs until closed. Owns a slot from acquiring it until the set is full; then whoever takes it owns it."""
+
+    def __init__(self, camera: Camera, ring: Ring, channels: int) -> None:
+        self._camera, self._ring, self._channels = camera, ring, channels
+        self._out: deque[tuple[int, FilledSet | FrameSeen]] = deque()
+        self._wanted, self._epoch = 0, 0  # arming asked for, arming done
+        self._end = threading.Event()
+        self.failures = 0
+        self.exhausted = False
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="grabber")
+        self._thread.start()
+
+    def take(self) -> list[FilledSet | FrameSeen]:
+        """What came since the last call, in order; nothing from before the last `rearm`."""
+        try:
+            os.eventfd_read(self.wake)
+        except BlockingIOError:
+            return []
+        found = [self._out.popleft() for _ in range(len(self._out))]
+        for epoch, item in found:
+            if epoch != self._wanted and isinstance(item, FilledSet):
+                self._ring.drop(item.slot)
+        return [item for epoch, item in found if epoch == self._wanted]
+
+    def rearm(self) -> None:
+        """Throw away what is under way and count anew."""
+        self._wanted += 1
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join()
+        os.close(self.wake)
+
+    def _run(self) -> None:
+        self._camera.arm()
+        expected, filling = 0, None
+        while not self._end.is_set():
+            if self._epoch != self._wanted:
+                self._drop(filling)
+                self._epoch = self._wanted
+                self._camera.arm()
+                expected, filling = 0, None
+            filling = filling or self._start(expected)
+            seen = self._grab(filling, expected)
+            if seen is None:
+                self.exhausted = self._camera.exhausted()
+                continue
+            if seen.counter == expected and seen.counter % self._channels == self._channels - 1:
+                self._finish(filling)
+                filling = None
+            expected = seen.counter + 1
+            self._give(seen)
+        self._drop(filling)
+
+    def _start(self, counter: int) -> _Filling:
+        return _Filling(counter // self._channels, self._ring.acquire(time.monotonic_ns()))
+
+    def _grab(self, filling: _Filling, expected: int) -> FrameSeen | None:
+        """The next frame, put behind those of its set."""
+        self._retry_slot(filling)
+        room = memoryview(b"") if filling.slot is None else self._ring.room(filling.slot, filling.offset)
+        try:
+            exposure = self._camera.grab(room, GRAB_MS)
+        except CameraError as error:
+            self.failures += 1
+            LOG.warning("frame lost", extra={"why": str(error)})
+            filling.problem = filling.problem or Fault.CAMERA
+            return FrameSeen(expected, time.monotonic_ns(), Fault.CAMERA)
+        if exposure is None:
+            return None
+        self._note(filling, exposure, room.nbytes)
+        return FrameSeen(exposure.counter, exposure.exposed_ns, filling.problem)
+
+    def _retry_slot(self, filling: _Filling) -> None:
+        if filling.slot is None and filling.first is None:
+            filling.slot = self._ring.acquire(time.monotonic_ns())
+
+    @staticmethod
+    def _note(filling: _Filling, exposure: Exposure, room: int) -> None:
+        filling.first = filling.first or exposure
+        size = prod(exposure.shape) * np.dtype(exposure.dtype).itemsize
+        if filling.slot is None:
+            filling.problem = filling.problem or Fault.RING_FULL
+        elif size > room or (exposure.shape, exposure.dtype) != (filling.first.shape, filling.first.dtype):
+            filling.problem = filling.problem or Fault.GEOMETRY
+        else:
+            filling.offset += size
+
+    def _finish(self, filling: _Filling) -> None:
+        if filling.slot is None or filling.problem or filling.first is None:
+            self._drop(filling)
+            return
+        first = filling.first
+        shape = (self._channels, *first.shape)
+        self._give(FilledSet(filling.index, filling.slot, shape, first.dtype, first.exposed_ns))
+
+    def _drop(self, filling: _Filling | None) -> None:
+        if filling and filling.slot is not None:
+            self._ring.drop(filling.slot)
+
+    def _give(self, item: FilledSet | FrameSeen) -> None:
+        self._out.append((self._epoch, item))
+        os.eventfd_write(self.wake, 1)

@@ -1,0 +1,244 @@
+"""Inspector: joins the cameras' sets of a panel, inspects every ready panel in one batch, verdict before evidence."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import recipe as recipes
+from engines.detector import Detector, Finding, GeometryError, open_detector
+from engines.errors import EngineError
+from pipeline.bus import Bus, Received
+from pipeline.config import LineConfig
+from pipeline.evidence import EvidenceSender
+from pipeline.frames import Held, Reader, combined_digest, digest_of
+from pipeline.log import logger
+from pipeline.messages import Fault, ImageSet, Outcome, Presence, Trigger, Verdict
+from pipeline.stage import Life
+from pipeline.verdicts import Judged, verdict_of
+
+LOG = logger("inspector")
+TURN_MS = 10
+PRESENCE_NS = 20_000_000
+KEEP_NS = 2_000_000_000  # a set whose trigger or other cameras never come is given back after this
+
+
+def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
+    """Inspect until asked to stop."""
+    with open_detectors(config) as detectors:
+        inspector = Inspector(config, life.name, bus, detectors)
+        while not life.stopping:
+            bus.poll(TURN_MS)
+            inspector.turn(time.monotonic_ns())
+            life.tell("ready", counters=inspector.counters())
+
+
+@contextmanager
+def open_detectors(config: LineConfig) -> Iterator[dict[str, Detector]]:
+    """Every recipe of the line file, loaded and warm, by its hash."""
+    engine = config.engine
+    with ExitStack() as stack:
+        found = {}
+        for path in config.recipe_paths().values():
+            recipe = recipes.load(path)
+            opened = open_detector(recipe, engine.runtime, engine.precision, engine.threads, engine.max_batch)
+            found[recipe.hash] = stack.enter_context(opened)
+            found[recipe.hash].warm()
+        yield found
+
+
+@dataclass
+class Join:
+    """What has come so far of one panel."""
+
+    since_ns: int
+    trigger: Trigger | None = None
+    sets: dict[str, tuple[ImageSet, Held]] = field(default_factory=dict)
+    joined_ns: int = 0
+
+    def complete(self) -> bool:
+        return self.trigger is not None and set(self.trigger.cameras) <= self.sets.keys()
+
+    def release(self) -> None:
+        for _, held in self.sets.values():
+            held.release()
+
+
+@dataclass
+class Inspector:
+    """What the inspector holds between two turns of its loop."""
+
+    config: LineConfig
+    name: str
+    bus: Bus
+    detectors: dict[str, Detector]
+    joins: dict[str, Join] = field(default_factory=dict)
+    reader: Reader = field(default_factory=Reader)
+    carried_ns: list[int] = field(default_factory=list)  # capture ready -> received, the newest ones
+    panels: int = 0
+    gone: int = 0  # sets whose slot was reclaimed or that nobody asked for
+    _told_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.control = self.bus.dealer(self.config.socket("control"), ["triggers"])
+        self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images")
+        self.evidence = EvidenceSender(self.config, self.bus)
+
+    def turn(self, now_ns: int) -> None:
+        """Everything that is ready now, in as few network calls as there are recipes among it."""
+        self._tell(now_ns)
+        for received in self.control.drain():
+            if isinstance(received.message, Trigger):
+                self._join(received.message.token, now_ns).trigger = received.message
+        for received in self.images.drain():
+            self._arrived(received, now_ns)
+        ready = [token for token, join in self.joins.items() if join.complete()]
+        if ready:
+            self._inspect([self.joins.pop(token) for token in ready])
+            self._tell(time.monotonic_ns())
+        self._expire(now_ns)
+
+    def counters(self) -> dict[str, int | float]:
+        calls = sum(detector.network_calls for detector in self.detectors.values())
+        carried = float(np.median(self.carried_ns)) / 1e6 if self.carried_ns else 0.0
+        counted: dict[str, int | float] = {"panels": self.panels, "network_calls": calls, "sets_gone": self.gone}
+        return counted | {"carried_ms": carried, "evidence_dropped": self.evidence.dropped}
+
+    def _tell(self, now_ns: int) -> None:
+        if now_ns - self._told_ns < PRESENCE_NS:
+            return
+        self._told_ns = now_ns
+        detector = next(iter(self.detectors.values()))
+        here = Presence(
+            station=self.config.station,
+            stage=self.name,
+            role="inspector",
+            ready=True,
+            credits=max(detector.max_batch - len(self.joins), 0),
+            calibration=detector.calibration_hash,
+            recipe=detector.recipe_hash,
+            engine=detector.engine_hash,
+        )
+        self.control.send("presence", here)
+
+    def _join(self, token: str, now_ns: int) -> Join:
+        return self.joins.setdefault(token, Join(now_ns))
+
+    def _arrived(self, received: Received, now_ns: int) -> None:
+        image_set = received.message
+        if not isinstance(image_set, ImageSet):
+            return
+        self.carried_ns = [*self.carried_ns[-255:], time.monotonic_ns() - image_set.ready_ns]
+        held = self.reader.hold(image_set.frames, received.behind)
+        if held is None:
+            self.gone += 1
+            return
+        join = self._join(image_set.token, now_ns)
+        join.sets[image_set.camera] = (image_set, held)
+        join.joined_ns = time.monotonic_ns()
+
+    def _inspect(self, joins: list[Join]) -> None:
+        started_ns = time.monotonic_ns()
+        panels = [_panel_of(join) for join in joins]
+        by_recipe: dict[str, list[Panel]] = {}
+        for panel in panels:
+            self._check(panel)
+            if panel.fault is None:
+                by_recipe.setdefault(panel.trigger.recipe, []).append(panel)
+        for recipe, batch in by_recipe.items():
+            self._run(self.detectors[recipe], batch)
+        for panel in panels:
+            self._answer(panel, started_ns)
+        for panel in panels:
+            self.evidence.send(
+                panel.trigger, panel.reason(self.config.archive.sample_passes), panel.sets, panel.finding
+            )
+            panel.join.release()
+
+    def _check(self, panel: "Panel") -> None:
+        detector = self.detectors.get(panel.trigger.recipe)
+        if detector is None:
+            panel.fault = Fault.RECIPE
+            return
+        if any(digest_of(held.pixels.data.cast("B")) != sent.frames.digest for sent, held in panel.sets):
+            panel.fault = Fault.CORRUPT
+            return
+        try:
+            panel.pixels = _stacked(panel.sets)
+            detector.check(panel.pixels)
+        except GeometryError as error:
+            LOG.warning("set does not fit", extra={"token": panel.trigger.token, "why": str(error)})
+            panel.fault = Fault.GEOMETRY
+
+    def _run(self, detector: Detector, batch: list["Panel"]) -> None:
+        try:
+            findings = detector.inspect([panel.pixels for panel in batch])
+        except EngineError as error:
+            LOG.error(str(error))
+            for panel in batch:
+                panel.fault = Fault.ENGINE
+            return
+        network_ns = time.monotonic_ns()
+        for panel, finding in zip(batch, findings, strict=True):
+            panel.finding, panel.network_ns, panel.batch = finding, network_ns, len(batch)
+            if not all(held.intact() for _, held in panel.sets):
+                panel.fault = Fault.CORRUPT
+
+    def _answer(self, panel: "Panel", started_ns: int) -> None:
+        judged = Judged(panel.trigger, self.name, panel.digest(), started_ns, panel.join.joined_ns, panel.network_ns)
+        detector = self.detectors.get(panel.trigger.recipe)
+        panel.verdict = verdict_of(judged, detector, panel.finding, panel.fault, panel.batch)
+        self.control.send("verdicts", panel.verdict)
+        self.panels += 1
+
+    def _expire(self, now_ns: int) -> None:
+        old = [token for token, join in self.joins.items() if now_ns - join.since_ns > KEEP_NS]
+        for token in old:
+            self.gone += 1
+            self.joins.pop(token).release()
+
+
+@dataclass
+class Panel:
+    """One panel of the batch under way."""
+
+    join: Join
+    trigger: Trigger
+    sets: list[tuple[ImageSet, Held]]  # in the order of the line file's cameras
+    pixels: NDArray = field(default_factory=lambda: np.empty(0))
+    finding: Finding | None = None
+    fault: Fault | None = None
+    verdict: Verdict | None = None
+    network_ns: int = 0
+    batch: int = 0
+
+    def digest(self) -> str:
+        return combined_digest([sent.frames.digest for sent, _ in self.sets])
+
+    def reason(self, share: float) -> str | None:
+        """Why pixels are kept; a seeded share of the passes is, so that escapes can be counted."""
+        if self.verdict is None or self.verdict.fault:
+            return "fault"
+        if self.verdict.outcome is Outcome.REJECT:
+            return "reject"
+        return "sample" if random.Random(self.trigger.token).random() < share else None
+
+
+def _panel_of(join: Join) -> Panel:
+    if join.trigger is None:
+        raise ValueError("a panel without its trigger is never ready")
+    return Panel(join, join.trigger, [join.sets[camera] for camera in join.trigger.cameras])
+
+
+def _stacked(sets: list[tuple[ImageSet, Held]]) -> NDArray:
+    """All channels of a panel [C, H, W]; one camera's set is used in place."""
+    if len(sets) == 1:
+        return sets[0][1].pixels
+    shapes = {(held.pixels.shape[1:], held.pixels.dtype) for _, held in sets}
+    if len(shapes) > 1:
+        raise GeometryError(f"the cameras' frames differ in size or depth: {sorted(map(str, shapes))}")
+    return np.concatenate([held.pixels for _, held in sets])

@@ -1,0 +1,79 @@
+"""Runs one row of the process table: `python -m pipeline.stage NAME RUN.json SUPERVISOR`. Only the supervisor calls it."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+from pipeline.bus import Bus
+from pipeline.config import LineConfig
+from pipeline.errors import TaktError
+from pipeline.log import logger, to_stderr
+from pipeline.messages import Health
+from pipeline.stages import stages
+
+LOG = logger("stage")
+TELL_EVERY_NS = 200_000_000
+PR_SET_PDEATHSIG = 1
+
+
+class Life:
+    """A stage's end of the supervisor's watch: has it been asked to stop, and how does it say that it is well."""
+
+    def __init__(self, bus: Bus, config: LineConfig, name: str) -> None:
+        self.name = name
+        self.stopping = False
+        self._port = bus.pub(config.socket(f"health-{name}"), "health")
+        self._state, self._told_ns = "", 0
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def tell(self, state: str, text: str = "", counters: Mapping[str, int | float] | None = None) -> None:
+        """Publish health; call it at every loop turn, it thins itself out."""
+        now = time.monotonic_ns()
+        if state == self._state and now - self._told_ns < TELL_EVERY_NS:
+            return
+        if state != self._state:
+            LOG.info("state", extra={"state": state, "text": text})
+        self._state, self._told_ns = state, now
+        health = Health(stage=self.name, pid=os.getpid(), state=state, text=text, counters=dict(counters or {}))
+        self._port.send("health", health)
+
+
+def main(name: str, run_file: Path, supervisor: int) -> int:
+    """Run the stage until it ends or is asked to stop; the process's exit status."""
+    die_with(supervisor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's: it stops the stages in order
+    config = LineConfig.model_validate_json(run_file.read_bytes())
+    to_stderr(config.station, name)
+    row = next(stage for stage in stages(config) if stage.name == name)
+    try:
+        with Bus(name) as bus:
+            life = Life(bus, config, name)
+            life.tell("starting")
+            import_module(row.module).main(config, row.part, life, bus)
+    except TaktError as error:
+        LOG.error(str(error), extra={"fatal": True})
+        return error.exit_status
+    except Exception:
+        LOG.exception("crashed", extra={"fatal": True})
+        return 70
+    return 0
+
+
+def die_with(supervisor: int) -> None:
+    """Linux: no stage outlives a supervisor that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:  # it was killed before that call
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,32 @@
+"""THE process table: what runs on a line. How it is started and watched stands in `supervisor`."""
+
+from dataclasses import dataclass
+
+from pipeline.config import LineConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One process. `part` tells stages of one module apart; `stops` orders the end of the line, 0 first."""
+
+    name: str
+    module: str
+    part: str = ""
+    stops: int = 1
+
+
+def stages(config: LineConfig) -> list[Stage]:
+    """The rows for one station."""
+    simulated = [Stage("conveyor", "pipeline.conveyor")] if config.conveyor else []
+    return [
+        Stage("archiver", "pipeline.archiver", stops=2),
+        Stage("plc_bridge", "pipeline.plc_bridge", stops=0),
+        *simulated,
+        *(Stage(inspector, "pipeline.inspector", inspector) for inspector in inspectors(config)),
+        *(Stage(f"capture_{camera.name}", "pipeline.capture", camera.name) for camera in config.cameras),
+    ]
+
+
+def inspectors(config: LineConfig) -> list[str]:
+    """Names of the inspectors: one per compute device of this host."""
+    return ["inspector"]

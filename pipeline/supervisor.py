@@ -1,0 +1,221 @@
+"""Starts, watches, restarts and stops the rows of the process table, and owns what outlives a single stage."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.bus import Bus
+from pipeline.config import LineConfig
+from pipeline.errors import ConfigError, StageError
+from pipeline.evidence import POOL, pool_shape
+from pipeline.frames import create_ring, remove_ring
+from pipeline.log import logger
+from pipeline.messages import Health
+from pipeline.stages import Stage, stages
+
+LOG = logger("supervisor")
+STOP_S = 10.0
+
+
+@dataclass
+class Restarts:
+    """At most `limit` restarts in `window_s` seconds; after that the line stops."""
+
+    limit: int
+    window_s: float
+    times: deque[float] = field(default_factory=deque)
+
+    def allow(self, now_s: float) -> bool:
+        while self.times and now_s - self.times[0] > self.window_s:
+            self.times.popleft()
+        self.times.append(now_s)
+        return len(self.times) <= self.limit
+
+
+@dataclass
+class Running:
+    """One process of the table."""
+
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    since_s: float
+    restarts: Restarts
+    health: Health | None = None
+    heard_s: float = 0.0
+
+
+class Supervisor:
+    """A line that runs from entering the context to leaving it.
+
+    Raises:
+        ConfigError: the line is running already, or there is too little memory for its rings.
+        StageError: a stage did not start, or came down more often than the settings allow.
+    """
+
+    def __init__(self, config: LineConfig) -> None:
+        self.config = config
+        self.running: dict[str, Running] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._claim()
+            self._stack.callback(self._clean)
+            self._clean()
+            self._prepare()
+            self._stack.callback(self.stop)
+            bus = self._stack.enter_context(Bus("supervisor"))
+            table = stages(self.config)
+            self._port = bus.sub([self.config.socket(f"health-{stage.name}") for stage in table], "health")
+            self._bus = bus
+            for stage in table:
+                self._start(stage, self._bounds())
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def watch(self, timeout_ms: int = 100) -> None:
+        """One look: news from the stages, restarts of what fell, an end to what hangs."""
+        self._bus.poll(timeout_ms)
+        now = time.monotonic()
+        for received in self._port.drain():
+            health = received.message
+            if isinstance(health, Health) and health.stage in self.running:
+                row = self.running[health.stage]
+                if health.pid == row.process.pid:
+                    row.health, row.heard_s = health, now
+        for row in list(self.running.values()):
+            self._check(row, now)
+
+    def finished(self) -> bool:
+        """True when a stage says that no panel will come any more."""
+        return any(row.health is not None and row.health.state == "finished" for row in self.running.values())
+
+    def states(self) -> dict[str, Health | None]:
+        return {name: row.health for name, row in self.running.items()}
+
+    def counter(self, stage: str, name: str) -> float:
+        health = self.running[stage].health if stage in self.running else None
+        return health.counters.get(name, 0) if health else 0
+
+    def stop(self) -> None:
+        """End the stages in their order, the stubborn ones by force."""
+        for order in sorted({row.stage.stops for row in self.running.values()}):
+            rows = [row for row in self.running.values() if row.stage.stops == order]
+            for row in rows:
+                row.process.terminate()
+            end = time.monotonic() + STOP_S
+            for row in rows:
+                self._reap(row, end)
+        self.running.clear()
+
+    # --- a stage's life ---
+
+    def _start(self, stage: Stage, restarts: Restarts) -> None:
+        log = self.config.state / "logs" / f"{stage.name}.log"
+        command = [sys.executable, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            )
+        now = time.monotonic()
+        self.running[stage.name] = Running(stage, process, now, restarts, heard_s=now)
+
+    def _bounds(self) -> Restarts:
+        bounds = self.config.supervisor
+        return Restarts(bounds.restarts, bounds.restart_window_s)
+
+    def _check(self, row: Running, now: float) -> None:
+        bounds = self.config.supervisor
+        status = row.process.poll()
+        began = row.health is not None and row.health.state != "starting"
+        if status is None:
+            if now - row.heard_s > (bounds.silent_s if began else bounds.start_s):
+                LOG.error("stage hangs", extra={"which": row.stage.name})
+                row.process.kill()
+            return
+        if not began:
+            raise StageError(f"{row.stage.name} did not start: {self._last_words(row.stage)}")
+        LOG.error("stage fell", extra={"which": row.stage.name, "status": status})
+        if not row.restarts.allow(now):
+            raise StageError(
+                f"{row.stage.name} fell more than {bounds.restarts} times in {bounds.restart_window_s} s, the line"
+                f" stops: {self._last_words(row.stage)}"
+            )
+        self._start(row.stage, row.restarts)
+
+    def _last_words(self, stage: Stage) -> str:
+        log = self.config.state / "logs" / f"{stage.name}.log"
+        for line in reversed(log.read_text(errors="replace").splitlines()[-50:]):
+            with suppress(ValueError):
+                said = json.loads(line)
+                if said.get("fatal") and "trace" not in said:
+                    return said["event"]
+        return f"see {log}"
+
+    @staticmethod
+    def _reap(row: Running, end_s: float) -> None:
+        try:
+            row.process.wait(max(end_s - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            LOG.error("stage does not stop", extra={"which": row.stage.name})
+            row.process.kill()
+            row.process.wait()
+
+    # --- what outlives a stage ---
+
+    def _claim(self) -> None:
+        """One supervisor per state folder; the kernel gives the lock back after a crash."""
+        try:
+            (self.config.state / "logs").mkdir(parents=True, exist_ok=True)
+            lock = self._stack.enter_context((self.config.state / "running").open("a+"))
+        except OSError as error:
+            raise ConfigError(f"state_dir {self.config.state}: {error.strerror}; choose another") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"a line is running already in {self.config.state}: stop it first") from None
+
+    def _prepare(self) -> None:
+        self.config.run_dir.mkdir(mode=0o700)
+        self._run_file.write_text(self.config.model_dump_json())
+        for camera in self.config.cameras:
+            create_ring(self.config.ring(camera.name), camera.slots, int(camera.slot_mb * 1e6))
+        create_ring(self.config.ring(POOL), *pool_shape(self.config))
+
+    def _clean(self) -> None:
+        """No socket and no shared memory stays; what a crash left goes before the next start."""
+        shutil.rmtree(self.config.run_dir, ignore_errors=True)
+        for name in [*(camera.name for camera in self.config.cameras), POOL]:
+            remove_ring(self.config.ring(name))
+
+    @property
+    def _run_file(self) -> Path:
+        return self.config.run_dir / "line.json"
+
+
+class Interrupted:
+    """Ctrl-C and SIGTERM as a flag, so that the line always ends in order."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
