@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engines import plugins
+from engines.settings import checked
 
 SLOTS = 4
 PASS_CODE, REJECT_CODE = 0x5A3C, 0xA5C3
@@ -92,4 +93,4 @@ class Plc(Protocol):
 def connect(kind: str, settings: dict) -> AbstractContextManager[Plc]:
     """The driver `kind` with its own settings, which are checked here; does not wait for the PLC."""
     module = plugins.load("pipeline.plcs", kind)
-    return module.connect(module.Settings.model_validate(settings))
+    return module.connect(checked(module.Settings, settings, f"plc {kind}"))

@@ -69,11 +69,11 @@ class Line:
         return self._next_due_ns()
 
     def is_over(self, now_ns: int) -> bool:
-        """Every panel was placed and decided, and the slots were zeroed or will not be any more."""
+        """Every panel was placed and decided; the slots were answered and zeroed, or will not be any more."""
         if not self._all_placed or self._open:
             return False
-        zeroed = not any(self._memory.code(slot) for slot in range(SLOTS))
-        return zeroed or now_ns > self._last_window_ns + GRACE_NS
+        settled = not self._overdue and not any(self._memory.code(slot) for slot in range(SLOTS))
+        return settled or now_ns > self._last_window_ns + GRACE_NS
 
     def stop(self, now_ns: int) -> None:
         """Reject what is still under way."""
