@@ -38,7 +38,7 @@ LIGHTS = {
 }
 FOCI = ("surface", "pixel")
 CHANNELS = tuple(f"{light}_{focus}" for light in LIGHTS for focus in FOCI)
-BEZEL_LEVEL, EMPTY_LEVEL = 0.30, 5.0  # relative to the light; grey level of the field without a panel
+BEZEL_LEVEL, EMPTY_LEVEL = 0.30, 10.0  # relative to the light; grey level of the field without a panel
 READ_NOISE, SHOT_NOISE = 0.8, 0.008  # sigma^2 = read^2 + shot * level, grey levels
 GHOST, GHOST_BLUR_PX = 0.25, 4.0  # what is left of a defect in the other focus plane
 _TABLE = 512
@@ -57,7 +57,7 @@ class Look(BaseModel):
     shift_px: Annotated[float, Field(ge=0)] = 2.0  # handling, largest
     rotation_deg: Annotated[float, Field(ge=0, le=2)] = 0.2  # handling, largest
     magnification: Annotated[float, Field(gt=0.9, lt=1.1)] = 1.004  # pixel focus to surface focus
-    noise: Annotated[float, Field(ge=0)] = 1.0  # 1: sigma 1.0 to 1.5 grey levels
+    noise: Annotated[float, Field(ge=0, le=3)] = 1.0  # 1: sigma 1.0 to 1.5 grey levels
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def render(
     Raises:
         UsageError: a channel is not `<light>_<focus>` of this module.
     """
-    views = [_split(name) for name in channels]
+    views = [split_channel(name) for name in channels]
     rng = np.random.default_rng((seed, 0x9A7E1))
     if defect is not None:
         limit_px = 0.6 * min(look.height, look.width)
@@ -107,6 +107,18 @@ def render(
         frames[index] = _digitise(grey, look.dtype)
     mask = _mask(look, pose, defect)
     return Panel(frames, mask, defect.kind if defect else None, extent_px(mask))
+
+
+def split_channel(channel: str) -> tuple[str, str]:
+    """Light and focus of a channel.
+
+    Raises:
+        UsageError: it is not one of `CHANNELS`.
+    """
+    if channel not in CHANNELS:
+        raise UsageError(f"no simulated channel {channel!r}; there is {', '.join(CHANNELS)}")
+    light, _, focus = channel.rpartition("_")
+    return light, focus
 
 
 def empty(look: Look) -> Frames:
@@ -126,13 +138,6 @@ def extent_px(mask: NDArray[np.bool_]) -> float:
         return 0.0
     hull = cv2.convexHull(points)[:, 0].astype(np.float64)
     return float(np.hypot(*(hull[:, None] - hull[None]).transpose(2, 0, 1)).max()) + 1.0
-
-
-def _split(channel: str) -> tuple[str, str]:
-    light, _, focus = channel.rpartition("_")
-    if light not in LIGHTS or focus not in FOCI:
-        raise UsageError(f"no simulated channel {channel!r}; there is {', '.join(CHANNELS)}")
-    return light, focus
 
 
 def _pose(rng: np.random.Generator, look: Look, defect: Defect | None) -> _Pose:

@@ -16,7 +16,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Pulse:
-    """One edge on the wire. `panel` is the physical panel (an index into the run's plan), not a message."""
+    """One edge on the wire.
+
+    `panel` is the physical panel (an index into the run's plan, -1: nothing there), not a message; `edge_ns` is
+    this host's monotonic clock.
+    """
 
     panel: int
     edge_ns: int
@@ -29,15 +33,24 @@ class Listener:
         path.unlink(missing_ok=True)
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(os.fspath(path))
+        try:
+            self._socket.bind(os.fspath(path))
+        except OSError:
+            self._socket.close()
+            raise
 
-    def wait(self, timeout_ms: int) -> Pulse | None:
-        """The next pulse, or None when none came in time."""
-        self._socket.settimeout(max(timeout_ms, 1) / 1000)
+    def wait(self, timeout_ms: float) -> Pulse | None:
+        """The next pulse, or None when none came in time; 0 only looks."""
+        self._socket.settimeout(max(timeout_ms, 0) / 1000)
         try:
             return Pulse(**json.loads(self._socket.recv(4096)))
         except (TimeoutError, BlockingIOError):
             return None
+
+    def drain(self) -> None:
+        """Forget the pulses that came so far."""
+        while self.wait(0):
+            pass
 
     def close(self) -> None:
         """Take the end of the wire away."""
