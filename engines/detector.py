@@ -12,7 +12,7 @@ from engines import runtimes
 from engines.build import engine_key
 from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError
-from engines.recipe import Limits, Manifest, Recipe
+from engines.recipe import Limits, Manifest, Recipe, Resize
 from engines.runtimes import Network, TensorSpec
 from engines.station import IDENTITY, StationCalibration
 
@@ -44,7 +44,7 @@ class Detector:
         self.panels = 0
         self._network, self._calibration = network, calibration
         self._names = tuple(channel.name for channel in self.manifest.channels)
-        self._gather = Gather(self.manifest)
+        self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
         self._batch = np.zeros((max_batch, *self._gather.shape), np.float32)
         _check_fit(network, self._gather.shape)
 
@@ -101,24 +101,23 @@ class Detector:
 class Gather:
     """Puts one panel's frames into its row of the batch: resized, float32, 0..1."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._size = (manifest.geometry.height, manifest.geometry.width)
-        self._scale = np.float32(1.0 / np.iinfo(manifest.dtype).max)
-        self.shape = (len(manifest.channels), *self._size)
+    def __init__(self, channels: int, geometry: Resize, dtype: str) -> None:
+        self._size = (geometry.height, geometry.width)
+        self._scale = np.float32(1.0 / np.iinfo(dtype).max)
+        self.shape = (channels, *self._size)
 
     def __call__(self, frames: NDArray, row: NDArray[np.float32]) -> None:
         """frames [C, H, W] integers -> row [C, h, w] float32, in place."""
-        if frames.shape[1:] == self._size:
-            np.multiply(frames, self._scale, out=row)
-            return
-        for frame, into in zip(frames, row, strict=True):
-            np.multiply(self._resized(frame), self._scale, out=into)
+        np.multiply(self.resized(frames), self._scale, out=row)
 
-    def _resized(self, frame: NDArray) -> NDArray:
+    def resized(self, frames: NDArray) -> NDArray:
+        """frames [C, H, W] -> [C, h, w], same type; the same array where the size is right."""
         height, width = self._size
-        shrinks = frame.shape[0] >= height and frame.shape[1] >= width
+        if frames.shape[1:] == self._size:
+            return frames
+        shrinks = frames.shape[1] >= height and frames.shape[2] >= width
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return cv2.resize(frame, (width, height), interpolation=how)
+        return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
 
 
 @contextmanager

@@ -1,0 +1,57 @@
+"""Golden panels: those with which a running engine proves that it still tells good from defective."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import anomalies
+from engines.decide import Finding
+from engines.detector import Detector
+from engines.errors import PanelError
+from engines.recipe import Golden
+
+EACH = 8
+ROUNDS = 12
+ENOUGH = 4 * EACH
+
+
+def choose(detector: Detector, good: NDArray, limit: float, rng: np.random.Generator) -> tuple[Golden, ...]:
+    """Eight of `good` [n, C, h, w] nearest below `limit`, then eight synthetic defects on them nearest above it.
+
+    The panels are at the network's input size, so that a recipe stays small and its answers exact.
+
+    Raises:
+        PanelError: fewer than eight good panels pass, or the network sees too few of the synthetic defects.
+    """
+    normal = [each for each in _inspected(detector, good) if each[1].score <= limit]
+    if len(normal) < EACH:
+        raise PanelError(f"only {len(normal)} good panels score below the limit; {EACH} are needed: add panels")
+    normal.sort(key=lambda each: limit - each[1].score)
+    defective = _rejected(detector, good, limit, rng)
+    defective.sort(key=lambda each: each[1].score - limit)
+    return (*_named("good", normal, False), *_named("defect", defective, True))
+
+
+def _inspected(detector: Detector, panels: Iterable[NDArray]) -> Iterator[tuple[NDArray, Finding]]:
+    for frames in panels:
+        yield frames, detector.inspect([frames])[0]
+
+
+def _rejected(
+    detector: Detector, good: NDArray, limit: float, rng: np.random.Generator
+) -> list[tuple[NDArray, Finding]]:
+    found: list[tuple[NDArray, Finding]] = []
+    for _ in range(ROUNDS):
+        drawn = (anomalies.draw(frames, rng).frames for frames in good[:ENOUGH])
+        found += [each for each in _inspected(detector, drawn) if each[1].score > limit]
+        if len(found) >= ENOUGH:
+            return found
+    if len(found) < EACH:
+        raise PanelError(f"the taught network rejects only {len(found)} synthetic defects: add panels or teach longer")
+    return found
+
+
+def _named(kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool) -> Iterator[Golden]:
+    for number, (frames, finding) in enumerate(inspected[:EACH]):
+        yield Golden(f"{kind}_{number}", defective, frames, finding.score, finding.map)

@@ -1,0 +1,96 @@
+"""Limits from good panels that training never saw, and what those few panels can promise."""
+
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import PanelError
+from engines.recipe import Limits, Promise, ScoreStatistics
+
+PIXEL_QUANTILE = 0.999
+FEWEST = 5
+ROOM = 1e-3  # standard deviations: engines of one network differ in the last digits
+
+
+def set_limits(
+    scores: NDArray[np.float64], maps: NDArray[np.float32], promise: Promise, area_px: int
+) -> tuple[Limits, str | None]:
+    """Limits from the held-out good panels' `scores` [n] and `maps` [n, h, w]; a remark if the wish is not kept.
+
+    `low` lies as far below the lowest score as that lies below the median (our rule: nothing real scores there).
+    The pixel limit is the 99.9 % quantile of all cells. `area_px` is the panel area of one map cell.
+
+    Raises:
+        PanelError: too few panels, or scores that are not finite.
+    """
+    if len(scores) < FEWEST:
+        raise PanelError(f"only {len(scores)} good panels held out; {FEWEST} are the least for a limit: add panels")
+    if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+        raise PanelError("a good panel scores no finite number; look for damaged pictures")
+    limit, kept = image_limit(scores, promise)
+    remark = None
+    if kept != promise:
+        needed = panels_needed(promise)
+        remark = f"{len(scores)} held-out panels keep {kept.rate:.1%}, not {promise.rate:.1%}: {needed} would"
+    median = float(np.median(scores))
+    limits = Limits(
+        image=limit + ROOM * float(scores.std(ddof=1)),
+        pixel=float(np.quantile(maps, PIXEL_QUANTILE)),
+        low=2 * float(scores.min()) - median,
+        min_area_px=max(1, area_px),
+        promise=kept,
+        statistics=_statistics(scores),
+    )
+    return limits, remark
+
+
+def image_limit(scores: NDArray[np.float64], promise: Promise) -> tuple[float, Promise]:
+    """The smallest order statistic that keeps the promise, with it; the largest score and what it keeps, if none.
+
+    A one-sided distribution-free tolerance bound (Wilks 1941): the share of good panels above the m-th smallest
+    of n scores is Beta(n - m + 1, m) distributed, whatever the scores' own distribution.
+    """
+    ranked = np.sort(np.asarray(scores, float))
+    for rank in range(1, len(ranked) + 1):
+        if confidence(len(ranked), rank, promise.rate) >= promise.confidence:
+            return float(ranked[rank - 1]), promise
+    rate = 1 - (1 - promise.confidence) ** (1 / len(ranked))
+    return float(ranked[-1]), Promise(rate=rate, confidence=promise.confidence)
+
+
+def confidence(count: int, rank: int, rate: float) -> float:
+    """Probability that at most `rate` of good panels lie above the `rank`-th smallest of `count` scores."""
+    return 1 - binomial_cdf(count - rank, count, rate)
+
+
+def panels_needed(promise: Promise) -> int:
+    """Held-out panels with which the largest score keeps `promise`."""
+    return int(np.ceil(np.log(1 - promise.confidence) / np.log(1 - promise.rate)))
+
+
+def binomial_cdf(hits: int, count: int, rate: float) -> float:
+    """Probability of at most `hits` among `count` when each happens with `rate`."""
+    return sum(comb(count, k) * rate**k * (1 - rate) ** (count - k) for k in range(hits + 1))
+
+
+def upper_bound(hits: int, count: int, level: float = 0.95) -> float:
+    """One-sided Clopper-Pearson bound: with `level` confidence the true rate is not above it; 1 without trials."""
+    if count == 0 or hits >= count:
+        return 1.0
+    low, high = hits / count, 1.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if binomial_cdf(hits, count, middle) > 1 - level else (low, middle)
+    return high
+
+
+def _statistics(scores: NDArray[np.float64]) -> ScoreStatistics:
+    return ScoreStatistics(
+        panels=len(scores),
+        mean=float(scores.mean()),
+        std=float(scores.std(ddof=1)),
+        minimum=float(scores.min()),
+        median=float(np.median(scores)),
+        maximum=float(scores.max()),
+    )

@@ -1,0 +1,167 @@
+"""Figures of a detector over labelled panels, definitions fixed here and nowhere else.
+
+Pixel figures pool all panels at 128 x 128: maps resized linearly, masks by area, a cell being defective above a
+quarter. Scores are never clamped or rescaled before ranking. `f1_max` is image level and picks its threshold on
+the test labels: an upper bound. `segf1` is pixel level at the recipe's own pixel limit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.limits import upper_bound
+from calibration.panels import GOOD
+
+SIDE = 128
+MASK_SHARE = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One inspected panel. `map` and `mask` are [128, 128], see `pooled_map` and `pooled_mask`; mask None: unknown."""
+
+    defect: str
+    passed: bool
+    score: float
+    map: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+
+
+def pooled_map(map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A map [h, w] at the size of the pixel figures."""
+    return np.asarray(cv2.resize(map, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def pooled_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask [H, W] at the size of the pixel figures."""
+    share = cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(share) > MASK_SHARE
+
+
+def figures(results: Sequence[Result], pixel_limit: float) -> dict[str, Any]:
+    """Every figure by its name in the command's JSON; None where the panels do not allow it."""
+    return {"panels": len(results), **_image_figures(results), **_pixel_figures(results, pixel_limit)}
+
+
+def rate(hits: int, count: int) -> dict[str, float | int | None]:
+    """A count with its one-sided 95 % Clopper-Pearson bound."""
+    share = hits / count if count else None
+    return {"k": hits, "n": count, "rate": share, "upper95": upper_bound(hits, count) if count else None}
+
+
+def auroc(labels: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
+    """Probability that a defective one scores above a good one, ties half; None without both."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores)) if labels.any() and not labels.all() else None
+
+
+def average_precision(labels: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
+    """Sum of precision over the steps of recall; None without a defective one."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, scores)) if labels.any() else None
+
+
+def f1_max(labels: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
+    """Largest F1 over all thresholds; None without a defective one."""
+    from sklearn.metrics import precision_recall_curve
+
+    if not labels.any():
+        return None
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
+
+
+def aupro(masks: NDArray[np.bool_], maps: NDArray[np.floating], up_to: float) -> float | None:
+    """Area under per-region overlap against false-positive rate up to `up_to`, divided by it (Bergmann et al. 2021).
+
+    Regions are 8-connected over [n, h, w]; the false-positive rate is over all defect-free pixels of the set.
+    Pixels of one score are passed together; the last point is interpolated.
+    """
+    weights, regions = _region_weights(masks)
+    if regions == 0 or masks.all():
+        return None
+    order = np.argsort(-maps, axis=None, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(maps.ravel()[order])), order.size - 1)
+    overlap = np.cumsum(weights.ravel()[order])[ends] / regions
+    false = np.cumsum(~masks.ravel()[order])[ends] / (~masks).sum()
+    return _area(np.insert(false, 0, 0.0), np.insert(overlap, 0, 0.0), up_to)
+
+
+def _area(x: NDArray[np.float64], y: NDArray[np.float64], up_to: float) -> float:
+    inside = x <= up_to
+    x_cut, y_cut = np.append(x[inside], up_to), np.append(y[inside], np.interp(up_to, x, y))
+    return float(np.trapezoid(y_cut, x_cut) / up_to)
+
+
+def _region_weights(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+    """1 / area at every pixel of a region, 0 elsewhere; and how many regions there are."""
+    weights, regions = np.zeros(masks.shape), 0
+    for mask, weight in zip(masks, weights, strict=True):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        area = np.concatenate([[np.inf], stats[1:, cv2.CC_STAT_AREA]])
+        weight[:] = 1 / area[labels]
+        regions += count - 1
+    return weights, regions
+
+
+def _image_figures(results: Sequence[Result]) -> dict[str, Any]:
+    scores = np.array([one.score for one in results])
+    bad = np.array([one.defect != GOOD for one in results])
+    passed = np.array([one.passed for one in results])
+    kinds = sorted({one.defect for one in results} - {GOOD})
+    by_kind = {kind: _against_good(results, scores, bad, kind) for kind in kinds}
+    known = [value for value in by_kind.values() if value is not None]
+    missed_by = {kind: rate(*_count(results, kind)) for kind in kinds}
+    return {
+        "image_auroc": auroc(bad, scores),
+        "image_auroc_by_defect": by_kind,
+        "image_auroc_mean": float(np.mean(known)) if known else None,
+        "f1_max": f1_max(bad, scores),
+        "accuracy": float((passed != bad).mean()) if len(results) else None,
+        "false_reject": rate(int((~passed & ~bad).sum()), int((~bad).sum())),
+        "miss": rate(int((passed & bad).sum()), int(bad.sum())),
+        "miss_by_defect": missed_by,
+    }
+
+
+def _against_good(
+    results: Sequence[Result], scores: NDArray[np.float64], bad: NDArray[np.bool_], kind: str
+) -> float | None:
+    chosen = np.array([one.defect in (GOOD, kind) for one in results])
+    return auroc(bad[chosen], scores[chosen])
+
+
+def _count(results: Sequence[Result], kind: str) -> tuple[int, int]:
+    of_kind = [one.passed for one in results if one.defect == kind]
+    return sum(of_kind), len(of_kind)
+
+
+def _pixel_figures(results: Sequence[Result], pixel_limit: float) -> dict[str, Any]:
+    labelled = [(one.map, one.mask, one.defect) for one in results if one.mask is not None]
+    maps = np.stack([each[0] for each in labelled]) if labelled else np.zeros((0, SIDE, SIDE), np.float32)
+    masks = np.stack([each[1] for each in labelled]) if labelled else np.zeros((0, SIDE, SIDE), bool)
+    kinds = np.array([each[2] for each in labelled])
+    by_kind = {}
+    for kind in sorted(set(kinds.tolist()) - {GOOD}):
+        chosen = np.isin(kinds, [GOOD, kind])
+        by_kind[kind] = average_precision(masks[chosen].ravel(), maps[chosen].ravel())
+    return {
+        "pixel_auroc": auroc(masks.ravel(), maps.ravel()),
+        "pixel_ap": average_precision(masks.ravel(), maps.ravel()),
+        "pixel_ap_by_defect": by_kind,
+        "aupro30": aupro(masks, maps, 0.30),
+        "aupro05": aupro(masks, maps, 0.05),
+        "segf1": _f1(masks, maps > pixel_limit),
+    }
+
+
+def _f1(masks: NDArray[np.bool_], marked: NDArray[np.bool_]) -> float | None:
+    if not masks.any():
+        return None
+    return float(2 * (masks & marked).sum() / (masks.sum() + marked.sum()))

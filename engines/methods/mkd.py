@@ -1,0 +1,213 @@
+"""Multiresolution knowledge distillation: a thin student imitates a frozen teacher on good panels only.
+
+From the paper (Salehi et al., CVPR 2021): a frozen pretrained teacher, a much smaller student of the same family,
+several depths compared, direction of the features compared by cosine, good images only.
+
+Our reading, for a line: the cosine is taken at each location (as in STFPM) and not of the flattened map, so that a
+minute defect is not averaged away and no backward pass is needed for the map; raw features after ReLU and no
+value term; a ResNet-18 teacher and a student of half its width with one block a stage and 1x1 heads; the blend of
+an image set's channels to three, which MKD does not have.
+
+The score is ours too: the mean of two z-scores, that of the map's maximum (small defects) and that of the mean of its
+highest hundredth (large, faint ones), standardised with the training panels. It was fixed before any test panel
+was looked at.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from engines.backbones import STRIDES, TEACHERS, Trunk, load_weights, receptive_field_px
+from engines.compare import cosine_distance, fuse, gaussian, interpolation, top_mean
+from engines.methods import MethodSettings
+
+needs_defects = False
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TOP_SHARE = 0.01
+POSITION_SIGMA = 3.0  # cells
+
+Batches = Callable[[], Iterable[Tensor]]
+
+
+class Settings(MethodSettings):
+    """Settings of this method.
+
+    `blend`: "repeat" one channel, "colour" as they are, "statistics" mean, max - min and standard deviation over
+    the channels; "auto" takes the first that fits. `position_correction` subtracts the mean map of good panels: a
+    line presents panels the same way, and where parts lie anyhow the smoothed mean is flat and does no harm.
+    """
+
+    teacher: Literal["resnet18", "small"] = "resnet18"
+    student_width: Annotated[int, Field(ge=4, le=128)] = 32
+    student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
+    blend: Literal["auto", "repeat", "colour", "statistics"] = "auto"
+    smooth: Annotated[float, Field(ge=0, le=8)] = 1.0  # sigma, map cells
+    position_correction: bool = True
+
+
+class Blend(nn.Module):
+    """C channels -> 3, standardised: [N, C, H, W] -> [N, 3, H, W]. Fixed, nothing in it is trained."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.raw(x) - self.mean) / self.std
+
+    def raw(self, x: Tensor) -> Tensor:
+        if self.kind != "statistics":
+            return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
+        mean = x.mean(1, keepdim=True)
+        spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+        return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
+
+    def fit(self, batches: Batches) -> None:
+        """Mean and deviation of the three over all pixels of the good panels; a photograph's where they are one."""
+        if self.kind != "statistics":
+            return
+        count, total, squares = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        for batch in batches():
+            raw = self.raw(batch).double()
+            count += raw[:, 0].numel()
+            total += raw.sum((0, 2, 3))
+            squares += raw.square().sum((0, 2, 3))
+        mean = total / count
+        self.mean.copy_(mean.view(1, 3, 1, 1))
+        self.std.copy_((squares / count - mean.square()).clamp(min=1e-8).sqrt().view(1, 3, 1, 1))
+
+
+class Mkd(nn.Module):
+    """See `engines.methods.Model`."""
+
+    position: Tensor
+    score_mean: Tensor
+    score_std: Tensor
+
+    def __init__(self, channels: int, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.blend = Blend(_blend_kind(settings.blend, channels))
+        self.teacher = TEACHERS[settings.teacher].trunk().eval().requires_grad_(False)
+        self.student = Trunk(settings.student_width, settings.student_blocks)
+        pairs = zip(self.student.widths, self.teacher.widths, strict=True)
+        self.heads = nn.ModuleList(nn.Conv2d(inside, outside, 1) for inside, outside in pairs)
+        self.receptive_field = receptive_field_px(TEACHERS[settings.teacher].blocks)
+        self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
+        self._register_maps(settings)
+
+    def _register_maps(self, settings: Settings) -> None:
+        height, width = settings.height // STRIDES[0], settings.width // STRIDES[0]
+        for level, stride in enumerate(STRIDES):
+            rows = interpolation(height, settings.height // stride, settings.smooth)
+            columns = interpolation(width, settings.width // stride, settings.smooth)
+            self.register_buffer(f"rows{level}", torch.from_numpy(rows), persistent=False)
+            self.register_buffer(f"columns{level}", torch.from_numpy(columns), persistent=False)
+        self.register_buffer("position", torch.zeros(height, width))
+        self.register_buffer("score_mean", torch.zeros(2))
+        self.register_buffer("score_std", torch.ones(2))
+        self.top_count = max(1, round(TOP_SHARE * height * width))
+
+    def train(self, mode: bool = True) -> "Mkd":
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def trained(self) -> list[nn.Parameter]:
+        return [*self.student.parameters(), *self.heads.parameters()]
+
+    def fit_input(self, batches: Batches) -> None:
+        self.blend.fit(batches)
+        if TEACHERS[self.settings.teacher].file is None:
+            self._settle_teacher(batches)
+
+    def _settle_teacher(self, batches: Batches) -> None:
+        """Give a teacher made here the batch-norm statistics of good panels, so that no channel is silent."""
+        norms = [module for module in self.teacher.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative mean
+            norm.train()
+        with torch.no_grad():
+            for batch in batches():
+                self.teacher(self.blend(batch))
+        self.teacher.eval()
+
+    def targets(self, batch: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return self.teacher(self.blend(batch))
+
+    def loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
+        """Sum over levels of the mean per-location distance; `defect_mask` is not needed."""
+        known = self.targets(batch) if targets is None else targets
+        parts = [cosine_distance(*pair).mean() for pair in zip(known, self._imitate(batch), strict=True)]
+        return torch.stack(parts).sum()
+
+    def fit_output(self, batches: Batches) -> None:
+        with torch.no_grad():
+            if self.settings.position_correction:
+                self.position.copy_(self._mean_map(batches))
+            parts = torch.cat([self._parts(self._corrected(batch)) for batch in batches()])
+        self.score_mean.copy_(parts.mean(0))
+        self.score_std.copy_(parts.std(0).clamp(min=1e-6))
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        map = self._corrected(batch)
+        return map, ((self._parts(map) - self.score_mean) / self.score_std).mean(1)
+
+    def _imitate(self, batch: Tensor) -> list[Tensor]:
+        features = self.student(self.blend(batch))
+        return [head(one) for head, one in zip(self.heads, features, strict=True)]
+
+    def _fused(self, batch: Tensor) -> Tensor:
+        """Distance of teacher and student at stride 4: [N, C, H, W] -> [N, H/4, W/4]."""
+        seen = self.blend(batch)
+        taught = self.teacher(seen)
+        students = [head(one) for head, one in zip(self.heads, self.student(seen), strict=True)]
+        distances = [cosine_distance(*pair) for pair in zip(taught, students, strict=True)]
+        levels = range(len(STRIDES))
+        rows = [self.get_buffer(f"rows{level}") for level in levels]
+        return fuse(distances, rows, [self.get_buffer(f"columns{level}") for level in levels])
+
+    def _corrected(self, batch: Tensor) -> Tensor:
+        return self._fused(batch) - self.position
+
+    def _parts(self, map: Tensor) -> Tensor:
+        return torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
+
+    def _mean_map(self, batches: Batches) -> Tensor:
+        maps = torch.cat([self._fused(batch) for batch in batches()])
+        mean = maps.mean(0)
+        rows, columns = (torch.from_numpy(gaussian(size, POSITION_SIGMA)).float() for size in mean.shape)
+        smooth = rows @ mean @ columns.T
+        return smooth - smooth.mean()
+
+
+def build(channels: int, settings: Settings) -> Mkd:
+    """An untaught model for sets of `channels` channels."""
+    return Mkd(channels, settings)
+
+
+def load_teacher(model: Mkd, weights: Path | None) -> tuple[str, str]:
+    """Fill the teacher from the folder `weights`; its name and the SHA-256 of its file.
+
+    Raises:
+        UsageError: the weights are missing or of another network.
+    """
+    return load_weights(model.teacher, model.settings.teacher, weights)
+
+
+def _blend_kind(wanted: str, channels: int) -> str:
+    if wanted == "auto":
+        return {1: "repeat", 3: "colour"}.get(channels, "statistics")
+    return wanted
