@@ -120,7 +120,8 @@ def open_camera(settings: Settings, channels: tuple[str, ...]) -> Iterator[Folde
 
     Raises:
         PanelError: the set is not there.
-        CameraError: there is nothing to replay, a channel is not in the panels, or the wire cannot be connected.
+        CameraError: there is nothing to replay, a channel is not in the panels, the pace is faster than the
+            exposures, or the wire cannot be connected.
     """
     entries = _entries(settings)
     if not entries:
@@ -129,6 +130,8 @@ def open_camera(settings: Settings, channels: tuple[str, ...]) -> Iterator[Folde
     unknown = [name for name in channels if name not in known]
     if unknown:
         raise CameraError(f"{entries[0].path} has no channel {unknown[0]!r}; there is {', '.join(known)}")
+    if settings.wire is None and settings.pace_ms < len(channels) * settings.exposure_ms:
+        raise CameraError(f"pace_ms {settings.pace_ms} ends before {len(channels)} exposures do; make it longer")
     with ExitStack() as stack:
         source = _source(settings, stack, len(entries))
         reader = stack.enter_context(closing(_Reader(settings, [entry.path for entry in entries], known, channels)))

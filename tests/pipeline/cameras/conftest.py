@@ -24,7 +24,6 @@ class Rig:
     settings: dict
     trigger: Callable[[int], int]  # panel -> wires that listened
     wires: tuple[Path, ...] = ()
-    channels: tuple[str, ...] = CHANNELS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engines import plugins
-from pipeline.cameras import open_camera
+from pipeline.cameras import open_camera, settings_of
 from pipeline.errors import CameraError, UsageError
 from pipeline.simulation import watermark
 from pipeline.simulation.wire import pulse
@@ -25,9 +25,15 @@ def rig(request, wire, shown):
     return RIGS[request.param](wire, shown)
 
 
+def opened(rig, channels=CHANNELS, **changes):
+    """The rig's camera, opened as a capture opens it."""
+    settings = settings_of(rig.kind, {**rig.settings, **changes}, under=lambda path: path, wire=None)
+    return open_camera(rig.kind, settings, channels)
+
+
 @pytest.fixture
 def camera(rig):
-    with open_camera(rig.kind, rig.settings, rig.channels) as camera:
+    with opened(rig) as camera:
         camera.arm()
         yield camera
 
@@ -123,7 +129,7 @@ def test_the_same_panel_gives_the_same_pixels(rig, camera, pixels):
 
 def test_leaving_closes_threads_and_wires(rig, pixels):
     before = set(threading.enumerate())
-    with open_camera(rig.kind, rig.settings, rig.channels) as camera:
+    with opened(rig) as camera:
         camera.arm()
         assert rig.trigger(0) == len(rig.wires)
         grabbed(camera, pixels, 1)
@@ -134,7 +140,7 @@ def test_leaving_closes_threads_and_wires(rig, pixels):
 
 def test_it_opens_again_after_closing(rig, pixels):
     for _ in range(2):
-        with open_camera(rig.kind, rig.settings, rig.channels) as camera:
+        with opened(rig) as camera:
             camera.arm()
             rig.trigger(0)
             assert grabbed(camera, pixels, 1)[0][0].counter == 0
@@ -147,18 +153,18 @@ def test_it_is_not_exhausted_before_its_first_panel(camera):
 def test_an_unknown_channel_is_refused_in_one_line(rig):
     with (
         pytest.raises((CameraError, UsageError), match=r"no .*channel") as said,
-        open_camera(rig.kind, rig.settings, ("infrared",)),
+        opened(rig, ("infrared",)),
     ):
         pass
     assert "\n" not in str(said.value)
 
 
 def test_an_unknown_setting_is_refused(rig):
-    with pytest.raises(UsageError, match="gain"), open_camera(rig.kind, {**rig.settings, "gain": 3}, CHANNELS):
+    with pytest.raises(UsageError, match="gain"), opened(rig, gain=3):
         pass
 
 
 def test_a_wire_that_cannot_be_connected_is_a_camera_error(rig, tmp_path):
-    settings = {**rig.settings, "wire": str(tmp_path / "nowhere" / "w")}
-    with pytest.raises(CameraError, match="cannot be connected"), open_camera(rig.kind, settings, rig.channels):
+    nowhere = str(tmp_path / "nowhere" / "w")
+    with pytest.raises(CameraError, match="cannot be connected"), opened(rig, wire=nowhere):
         pass

@@ -195,6 +195,12 @@ def test_an_empty_split_is_said_in_one_line(tmp_path):
         pass
 
 
+def test_a_pace_faster_than_its_exposures_is_refused(shown):
+    settings = Settings(set=shown, pace_ms=5.0, exposure_ms=2.0)
+    with pytest.raises(CameraError, match="make it longer"), open_camera(settings, CHANNELS):
+        pass
+
+
 def test_either_a_set_or_folders():
     for settings in ({}, {"set": "a", "folders": ["b"]}):
         with pytest.raises(ValidationError, match="either a panel set"):
