@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 import zmq
+from pydantic import BaseModel
 
 from pipeline import association, cameras
 from pipeline.association import FrameSeen, Paired, Rearm, Refused, Rules, TriggerSeen
@@ -26,7 +27,8 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
     camera_config = config.camera(part)
     ring = Ring(config.ring(part))
     ring.take_over()
-    with cameras.open_camera(camera_config.kind, _settings(config, camera_config), camera_config.channels) as camera:
+    settings = camera_settings(config, camera_config)
+    with cameras.open_camera(camera_config.kind, settings, camera_config.channels) as camera:
         grabber = Grabber(camera, ring, len(camera_config.channels))
         try:
             capture = Capture(config, camera_config, life.name, bus, ring, grabber)
@@ -39,14 +41,10 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
             grabber.close()
 
 
-def _settings(config: LineConfig, camera: CameraConfig) -> dict[str, object]:
-    """The plug-in's settings; paths count from the line file, and a simulated line brings its trigger wire."""
-    fixed: dict[str, object] = {}
-    for key, value in camera.settings.items():
-        fixed[key] = str(config.under(type(config.source)(value))) if key in ("path", "set") else value
-    if config.conveyor is not None and cameras.takes_wire(camera.kind):
-        fixed.setdefault("wire", str(config.wire(camera.name)))
-    return fixed
+def camera_settings(config: LineConfig, camera: CameraConfig) -> BaseModel:
+    """The plug-in's settings; a simulated line brings its trigger wire."""
+    wire = config.wire(camera.name) if config.conveyor else None
+    return cameras.settings_of(camera.kind, camera.settings, config.under, wire)
 
 
 def _rules(config: LineConfig, channels: int) -> Rules:

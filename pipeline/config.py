@@ -3,14 +3,14 @@
 import os
 import tempfile
 import tomllib
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2s
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from engines.settings import checked
 from pipeline.errors import ConfigError
 
 FORMAT = 1
@@ -166,47 +166,9 @@ def load(path: Path) -> LineConfig:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     if isinstance(raw.get("format"), int) and raw["format"] > FORMAT:
         raise ConfigError(f"{path}: format {raw['format']} is newer than {FORMAT}: update takt")
-    config = checked(LineConfig, raw | {"source": path.resolve()}, str(path))
+    config = checked(LineConfig, raw | {"source": path.resolve()}, str(path), ConfigError)
     _check_names(config, path)
     return config
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def checked(model: type[Model], raw: dict[str, Any], where: str) -> Model:
-    """`raw` as a `model`, or a ConfigError that names the key and the nearest spelling."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error, model)}") from None
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first mistake in one line."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
-        return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-    known = _fields_at(model, first["loc"][:-1])
-    near = get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"{key}: unknown setting; {hint}"
-
-
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        found = _model_inside(model.model_fields[part].annotation)
-        model = found or model
-    return [name for name in model.model_fields if name != "source"]
-
-
-def _model_inside(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_inside(part))), None)
 
 
 def _check_names(config: LineConfig, path: Path) -> None:

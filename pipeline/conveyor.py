@@ -4,8 +4,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from engines.settings import checked
+from pipeline import cameras
 from pipeline.bus import Bus
-from pipeline.config import LineConfig, checked
+from pipeline.capture import camera_settings
+from pipeline.config import LineConfig
+from pipeline.errors import ConfigError
 from pipeline.plcs.simulated import Conveyor, Settings
 from pipeline.stage import Life
 
@@ -39,7 +43,16 @@ def conveyor_settings(config: LineConfig) -> Settings:
     table: dict[str, Any] = dict(config.conveyor.settings) if config.conveyor else {}
     address = {key: value for key, value in config.plc.settings.items() if key in ("host", "port")}
     wires = tuple(config.wire(camera.name) for camera in config.cameras)
-    return checked(Settings, address | {"wires": wires, "record": record_path(config)} | table, "[conveyor.settings]")
+    fixed = {"wires": wires, "record": record_path(config)}
+    return checked(Settings, address | fixed | _replay(config) | table, "conveyor.settings", ConfigError)
+
+
+def _replay(config: LineConfig) -> dict[str, Any]:
+    """A replay has as many panels as its folder, and their names as bar codes."""
+    names = cameras.replayed(config.cameras[0].kind, camera_settings(config, config.cameras[0]))
+    if names is None:
+        return {}
+    return {"panels": len(names), "panel_ids": tuple(name.encode("ascii", "replace").decode()[-16:] for name in names)}
 
 
 def record_path(config: LineConfig) -> Path:

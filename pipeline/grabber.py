@@ -77,17 +77,24 @@ class Grabber:
 
     def _run(self) -> None:
         self._camera.arm()
-        expected, filling = 0, None
+        expected, filling, given_up = 0, None, range(0)
         while not self._end.is_set():
             if self._epoch != self._wanted:
                 self._drop(filling)
                 self._epoch = self._wanted
                 self._camera.arm()
-                expected, filling = 0, None
+                expected, filling, given_up = 0, None, range(0)
             filling = filling or self._start(expected)
-            seen = self._grab(filling, expected)
+            try:
+                seen = self._grab(filling)
+            except CameraError as error:
+                given_up = self._give_up(filling, expected, error)
+                expected, filling = given_up.stop, None
+                continue
             if seen is None:
                 self.exhausted = self._camera.exhausted()
+                continue
+            if seen.counter in given_up:  # the rest of its set
                 continue
             if seen.counter == expected and seen.counter % self._channels == self._channels - 1:
                 self._finish(filling)
@@ -99,21 +106,25 @@ class Grabber:
     def _start(self, counter: int) -> _Filling:
         return _Filling(counter // self._channels, self._ring.acquire(time.monotonic_ns()))
 
-    def _grab(self, filling: _Filling, expected: int) -> FrameSeen | None:
+    def _grab(self, filling: _Filling) -> FrameSeen | None:
         """The next frame, put behind those of its set."""
         self._retry_slot(filling)
         room = memoryview(b"") if filling.slot is None else self._ring.room(filling.slot, filling.offset)
-        try:
-            exposure = self._camera.grab(room, GRAB_MS)
-        except CameraError as error:
-            self.failures += 1
-            LOG.warning("frame lost", extra={"why": str(error)})
-            filling.problem = filling.problem or Fault.CAMERA
-            return FrameSeen(expected, time.monotonic_ns(), Fault.CAMERA)
+        exposure = self._camera.grab(room, GRAB_MS)
         if exposure is None:
             return None
         self._note(filling, exposure, room.nbytes)
         return FrameSeen(exposure.counter, exposure.exposed_ns, filling.problem)
+
+    def _give_up(self, filling: _Filling, expected: int, error: CameraError) -> range:
+        """A lost frame costs its set and no other; returns the counters that are lost with it."""
+        self.failures += 1
+        LOG.warning("frame lost", extra={"why": str(error)})
+        self._drop(filling)
+        lost = range(expected, (filling.index + 1) * self._channels)
+        for counter in lost:
+            self._give(FrameSeen(counter, time.monotonic_ns(), Fault.CAMERA))
+        return lost
 
     def _retry_slot(self, filling: _Filling) -> None:
         if filling.slot is None and filling.first is None:

@@ -1,4 +1,4 @@
-"""Runs one row of the process table: `python -m pipeline.stage NAME RUN.json SUPERVISOR`. Only the supervisor calls it."""
+"""Runs one row of the process table; the supervisor calls `python -m pipeline.stage NAME RUN.json SUPERVISOR`."""
 
 import ctypes
 import os

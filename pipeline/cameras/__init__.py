@@ -1,10 +1,15 @@
 """Cameras: one file a kind. A file holds `Settings`, a pydantic model, and `open_camera(settings, channels)`."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from engines import plugins
+from engines.settings import checked
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,30 @@ class Camera(Protocol):
         ...
 
 
-def open_camera(kind: str, settings: dict, channels: tuple[str, ...]) -> AbstractContextManager[Camera]:
-    """The camera `kind` with its own settings, which are checked here."""
+def settings_of(kind: str, raw: Mapping[str, Any], under: Callable[[Path], Path], wire: Path | None) -> BaseModel:
+    """The checked settings of a `kind` of camera: paths taken from the line file's folder, `wire` where it takes one.
+
+    Raises:
+        UsageError: there is no such kind, or a setting is unknown or wrong.
+    """
+    model = plugins.load("pipeline.cameras", kind).Settings
+    wired = {"wire": wire} if wire is not None and "wire" in model.model_fields else {}
+    settings = checked(model, {**wired, **raw}, f"camera {kind}")
+    return settings.model_copy(update={name: _placed(value, under) for name, value in settings})
+
+
+def _placed(value: Any, under: Callable[[Path], Path]) -> Any:
+    if isinstance(value, Path):
+        return under(value)
+    return tuple(_placed(part, under) for part in value) if isinstance(value, tuple) else value
+
+
+def open_camera(kind: str, settings: BaseModel, channels: tuple[str, ...]) -> AbstractContextManager[Camera]:
+    """The camera `kind`."""
+    return plugins.load("pipeline.cameras", kind).open_camera(settings, channels)
+
+
+def replayed(kind: str, settings: BaseModel) -> list[str] | None:
+    """Names of the panels, `<defect>/<panel>`, that a camera replays; None for one that looks at the world."""
     module = plugins.load("pipeline.cameras", kind)
-    return module.open_camera(module.Settings.model_validate(settings), channels)
-
-
-def takes_wire(kind: str) -> bool:
-    """True for cameras that a simulated trigger wire can fire."""
-    return "wire" in plugins.load("pipeline.cameras", kind).Settings.model_fields
+    return module.panels_of(settings) if hasattr(module, "panels_of") else None

@@ -1,0 +1,98 @@
+"""Everything about a line file that can be known before a start."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from engines import plugins
+from engines import recipe as recipes
+from engines.build import engine_key
+from engines.recipe import Recipe
+from engines.settings import checked
+from pipeline.capture import camera_settings
+from pipeline.config import LineConfig
+from pipeline.conveyor import conveyor_settings
+from pipeline.errors import ConfigError
+from pipeline.evidence import pool_shape
+from pipeline.frames import SHARED
+
+
+def check_line(config: LineConfig) -> Iterator[str]:
+    """What was found in order, a line each.
+
+    Raises:
+        TaktError: the first thing that would keep the line from running, and what to do about it.
+    """
+    for number, path in config.recipe_paths().items():
+        recipe = recipes.load(path)
+        _check_channels(config, recipe)
+        key = engine_key(recipe, config.engine.runtime, config.engine.precision)
+        yield f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}, engine {key.hash[:12]} on {key.device}"
+    for camera in config.cameras:
+        camera_settings(config, camera)
+        yield f"camera {camera.name}: {camera.kind}, {len(camera.channels)} channels, {camera.slots} slots"
+    checked(plugins.load("pipeline.plcs", config.plc.kind).Settings, config.plc.settings, "plc.settings", ConfigError)
+    yield f"plc: {config.plc.kind}"
+    if config.conveyor:
+        settings = conveyor_settings(config)
+        _check_port(settings.host, settings.port, "conveyor.settings.port")
+        yield f"conveyor: one panel every {settings.takt_ms} ms on {settings.host}:{settings.port}"
+    yield from _check_outcomes(config)
+    yield from _check_memory(config)
+    yield f"state: {_check_state(config.state)}"
+
+
+def _check_channels(config: LineConfig, recipe: Recipe) -> None:
+    ours = [channel for camera in config.cameras for channel in camera.channels]
+    theirs = [channel.name for channel in recipe.manifest.channels]
+    if ours != theirs:
+        raise ConfigError(
+            f"cameras deliver {', '.join(ours)}; recipe {recipe.path.name} was taught on {', '.join(theirs)}:"
+            " put the channels into that order, or teach again"
+        )
+
+
+def _check_port(host: str, port: int, where: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"{where}: {host}:{port} cannot be used ({error.strerror}): name a free port") from None
+
+
+def _check_outcomes(config: LineConfig) -> Iterator[str]:
+    endpoint = config.bus.outcomes
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if endpoint.startswith("tcp://") and port.isdecimal():
+        if host not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ConfigError(f"bus.outcomes: {endpoint} is not loopback: without keys nothing else is bound")
+        _check_port("127.0.0.1" if host != "[::1]" else "::1", int(port), "bus.outcomes")
+    elif not endpoint.startswith("ipc://"):
+        raise ConfigError(f"bus.outcomes: {endpoint!r} is no address; expected tcp://127.0.0.1:PORT or ipc://PATH")
+    yield f"outcomes: {endpoint}"
+
+
+def _check_memory(config: LineConfig) -> Iterator[str]:
+    slots, size = pool_shape(config)
+    needed = sum(int(camera.slot_mb * 1e6) * camera.slots for camera in config.cameras) + slots * size
+    stat = os.statvfs(SHARED)
+    free = stat.f_bavail * stat.f_frsize
+    if needed > free:
+        raise ConfigError(
+            f"the rings need {needed / 1e6:.0f} MB of shared memory, {free / 1e6:.0f} MB are free:"
+            " lower cameras.slots, slot_mb or archive.slots"
+        )
+    yield f"shared memory: {needed / 1e6:.0f} MB of {free / 1e6:.0f} MB"
+
+
+def _check_state(state: Path) -> Path:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        probe = state / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"state_dir {state}: {error.strerror}; choose another") from None
+    return state

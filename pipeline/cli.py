@@ -1,0 +1,160 @@
+"""The command `takt`."""
+
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline import cli_recipe
+from pipeline.errors import ConfigError, TaktError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
+app.add_typer(ledger_app, name="ledger")
+cli_recipe.register(app)
+CONSOLE = Console()
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
+DEMO = Path(__file__).parent / "demo"
+
+
+@app.command()
+def demo(
+    panels: Annotated[int, typer.Option(min=1, help="how many panels pass")] = 200,
+    takt_ms: Annotated[int, typer.Option("--takt", min=20, help="milliseconds from panel to panel")] = 150,
+    out: Annotated[Path, typer.Option(help="where ledger, store and evidence go")] = Path("takt-demo"),
+    json_file: JsonFile = None,
+) -> None:
+    """The whole line with simulated devices: no GPU, no camera, no network, no PyTorch."""
+    from pipeline.config import load
+
+    line = _copy_demo(out)
+    config = load(line)
+    port = _free_port(int(config.plc.settings.get("port", 5020)))
+    plc = config.plc.model_copy(update={"settings": config.plc.settings | {"port": port}})
+    belt = {"panels": panels, "takt_ms": takt_ms, "port": port}
+    conveyor = config.conveyor
+    if conveyor is None:
+        raise ConfigError(f"{line} has no conveyor: delete {out} and start again")
+    conveyor = conveyor.model_copy(update={"settings": conveyor.settings | belt})
+    outcomes = f"tcp://127.0.0.1:{_free_port(int(config.bus.outcomes.rpartition(':')[2]))}"
+    bus = config.bus.model_copy(update={"outcomes": outcomes})
+    CONSOLE.print(f"line file {line}; outcomes are published on {outcomes}")
+    _run(config.model_copy(update={"plc": plc, "conveyor": conveyor, "bus": bus}), json_file)
+
+
+@app.command()
+def run(
+    line: Annotated[Path, typer.Argument(help="the line file")],
+    json_file: JsonFile = None,
+) -> None:
+    """Run the line until Ctrl-C, or until a replay has come to its end."""
+    from pipeline.config import load
+
+    _run(load(line), json_file)
+
+
+@app.command()
+def check(line: Annotated[Path, typer.Argument(help="the line file")]) -> None:
+    """Check every setting, file, address, size and recipe before a start."""
+    from pipeline.check import check_line
+    from pipeline.config import load
+
+    for found in check_line(load(line)):
+        CONSOLE.print(found, highlight=False)
+    CONSOLE.print("[green]the line can start[/]")
+
+
+@app.command()
+def new(
+    line: Annotated[Path, typer.Argument(help="the line file to write")],
+    camera: Annotated[str, typer.Option(help="kind of camera")] = "simulated",
+    plc: Annotated[str, typer.Option(help="kind of PLC; simulated: a conveyor of ours")] = "simulated",
+) -> None:
+    """Write a commented line file."""
+    from pipeline.line_file import write_line
+
+    write_line(line, camera, plc)
+    CONSOLE.print(f"{line} written; edit it, then: takt check {line}")
+
+
+@ledger_app.command("verify")
+def ledger_verify(
+    path: Annotated[Path, typer.Argument(help="a ledger's folder or one of its files")], json_file: JsonFile = None
+) -> None:
+    """Recount triggers and outcomes and re-hash the chain; names the first broken record."""
+    from pipeline.ledger import ledger_files, read_lines, recount
+
+    files = ledger_files(path)
+    if not files:
+        raise ConfigError(f"{path}: no ledger there; name the folder `ledger` in a line's state_dir")
+    count = recount(read_lines(files), whole=path.is_dir())
+    figures = {
+        "records": count.records,
+        "triggers": count.triggers,
+        "passed": count.passed,
+        "rejected": count.rejected,
+        "faults": dict(count.faults),
+        "open": len(count.open),
+        "intact": count.intact,
+        "first_broken": count.first_broken,
+    }
+    for name, value in figures.items():
+        CONSOLE.print(f"{name:14}{value}", highlight=False)
+    write_json(json_file, figures)
+    raise typer.Exit(0 if count.intact else 1)
+
+
+def write_json(path: Path | None, figures: dict[str, Any]) -> None:
+    """The figures beside the table; nothing without a path."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _run(config: Any, json_file: Path | None) -> None:
+    from pipeline.run import exit_status, print_summary, run_line
+
+    summary = run_line(config, CONSOLE)
+    print_summary(summary, config, CONSOLE)
+    write_json(json_file, summary)
+    raise typer.Exit(exit_status(summary))
+
+
+def _copy_demo(out: Path) -> Path:
+    """The packaged line file and recipe, where a person can read and change them."""
+    line = out / "line.toml"
+    if not line.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DEMO / "line.toml", line)
+        shutil.copytree(DEMO / "recipe", out / "recipe", dirs_exist_ok=True)
+    return line
+
+
+def _free_port(wanted: int) -> int:
+    """`wanted`, or another one where somebody else has it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise ConfigError("no free port on 127.0.0.1: close some programs")
+
+
+def main() -> None:
+    """Entry point: every error of ours is one line on stderr and its own exit status."""
+    try:
+        app()
+    except TaktError as error:
+        sys.stderr.write(f"takt: {error}\n")
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()
