@@ -130,6 +130,23 @@ def channel_names(path: Path) -> tuple[str, ...]:
     return _planes(_decode(path), path)[1]
 
 
+def panels_at(path: Path, channels: Sequence[str]) -> list[Path]:
+    """The panels that `path` means: itself, or those inside where it is a folder of panels.
+
+    Raises:
+        PanelError: there is nothing, or the folder holds none.
+    """
+    if not path.exists():
+        raise PanelError(f"{path}: no such picture or folder")
+    one_picture = tuple(channels) in (GREY, COLOUR)
+    if path.is_file() or not (one_picture or any(entry.is_dir() for entry in path.iterdir())):
+        return [path]
+    inside = sorted(filter(_is_panel, path.iterdir()), key=lambda each: natural(each.name))
+    if not inside:
+        raise PanelError(f"{path}: holds no panel; give a picture, a panel folder or a folder of them")
+    return inside
+
+
 def write_panel(
     folder: Path,
     name: str,

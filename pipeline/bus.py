@@ -17,6 +17,7 @@ from pipeline.log import logger
 from pipeline.messages import FORMAT, TOPICS, Envelope, Message
 
 LOG = logger("bus")
+Tracker = zmq.MessageTracker  # tells when ZeroMQ is done with pixels that were sent uncopied
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Port:
 
     def send(
         self, topic: str, message: Message, *, to: str | None = None, behind: Sequence[memoryview] = ()
-    ) -> zmq.MessageTracker | bool:
+    ) -> Tracker | bool:
         """True (or a tracker, when pixels travel) if it left; False when the peer is absent or its queue full."""
         parts: list[bytes | memoryview] = [encode(topic, self.source, self._sent[topic], message), *behind]
         if to is not None:

@@ -3,13 +3,11 @@
 import time
 from dataclasses import dataclass, field
 
-import zmq
-from pydantic import BaseModel
-
 from pipeline import association, cameras
 from pipeline.association import FrameSeen, Paired, Rearm, Refused, Rules, TriggerSeen
-from pipeline.bus import Bus, Port
+from pipeline.bus import Bus, Port, Tracker
 from pipeline.config import CameraConfig, LineConfig
+from pipeline.devices import camera_settings
 from pipeline.frames import Carrier, FrameCarrier, Ring, RingCarrier, digest_of
 from pipeline.grabber import FilledSet, Grabber
 from pipeline.log import logger
@@ -39,12 +37,6 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
                 life.tell("ready", "at the end of its pictures" if grabber.exhausted else "", capture.counters())
         finally:
             grabber.close()
-
-
-def camera_settings(config: LineConfig, camera: CameraConfig) -> BaseModel:
-    """The plug-in's settings; a simulated line brings its trigger wire."""
-    wire = config.wire(camera.name) if config.conveyor else None
-    return cameras.settings_of(camera.kind, camera.settings, config.under, wire)
 
 
 def _rules(config: LineConfig, channels: int) -> Rules:
@@ -137,7 +129,7 @@ class Capture:
             self.ring.drop(filled.slot)
             self._report(trigger.token, filled, "", Fault.OVERRUN)
             return
-        self.carrier.sent(filled.slot, sent if isinstance(sent, zmq.MessageTracker) else None)
+        self.carrier.sent(filled.slot, sent if isinstance(sent, Tracker) else None)
         self.paired += 1
         self._report(trigger.token, filled, frames.digest, None)
 

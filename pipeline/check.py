@@ -10,9 +10,8 @@ from engines import recipe as recipes
 from engines.build import engine_key
 from engines.recipe import Recipe
 from engines.settings import checked
-from pipeline.capture import camera_settings
 from pipeline.config import LineConfig
-from pipeline.conveyor import conveyor_settings
+from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape
 from pipeline.frames import SHARED

@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 import xxhash
-import zmq
 from numpy.typing import NDArray
 
+from pipeline.bus import Tracker
 from pipeline.errors import ConfigError, StageError
 from pipeline.messages import Frames
 
@@ -174,7 +174,7 @@ class Carrier(Protocol):
         """What goes into the message, and what travels behind it."""
         ...
 
-    def sent(self, slot: int, tracker: zmq.MessageTracker | None) -> None:
+    def sent(self, slot: int, tracker: Tracker | None) -> None:
         """The message is on its way; a carrier that sends pixels waits for ZeroMQ to be done with them."""
         ...
 
@@ -190,7 +190,7 @@ class RingCarrier:
         named = {"ring": self.ring.name, "slot": slot, "generation": generation}
         return frames.model_copy(update=named), ()
 
-    def sent(self, slot: int, tracker: zmq.MessageTracker | None) -> None:
+    def sent(self, slot: int, tracker: Tracker | None) -> None:
         pass
 
 
@@ -199,14 +199,14 @@ class FrameCarrier:
     """Another host: the pixels follow the message, uncopied; the slot is free once ZeroMQ let go of them."""
 
     ring: Ring
-    pending: list[tuple[int, zmq.MessageTracker]] = field(default_factory=list)
+    pending: list[tuple[int, Tracker]] = field(default_factory=list)
 
     def ship(self, slot: int, token: str, frames: Frames, lease_ns: int) -> tuple[Frames, tuple[memoryview, ...]]:
         self.collect()
         self.ring.publish(slot, token, _size(frames), frames.digest, lease_ns)
         return frames, (self.ring.room(slot)[: _size(frames)],)
 
-    def sent(self, slot: int, tracker: zmq.MessageTracker | None) -> None:
+    def sent(self, slot: int, tracker: Tracker | None) -> None:
         if tracker is not None:
             self.pending.append((slot, tracker))
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from pipeline.check import check_line
 from pipeline.config import LineConfig
-from pipeline.conveyor import conveyor_settings
+from pipeline.devices import conveyor_settings
 from pipeline.log import to_stderr
 from pipeline.messages import FAULTS, Fault
 from pipeline.summary import ledger_length, record_length, summarise

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import cameras
-from pipeline.capture import camera_settings
 from pipeline.config import LineConfig
-from pipeline.conveyor import record_path
+from pipeline.devices import camera_settings, record_path
 from pipeline.ledger import Count, ledger_files, read_lines, recount
 from pipeline.plcs import ACK_PASSED
 from pipeline.simulation.plan import Plan

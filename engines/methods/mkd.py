@@ -38,14 +38,15 @@ class Settings(MethodSettings):
     """Settings of this method.
 
     `blend`: "repeat" one channel, "colour" as they are, "statistics" mean, max - min and standard deviation over
-    the channels; "auto" takes the first that fits. `position_correction` subtracts the mean map of good panels: a
+    the channels, "balanced" the same of channels that were each standardised first, so that a dark field counts as
+    much as a bright one; "auto" takes the first that fits. `position_correction` subtracts the mean map of good panels: a
     line presents panels the same way, and where parts lie anyhow the smoothed mean is flat and does no harm.
     """
 
     teacher: Literal["resnet18", "small"] = "resnet18"
     student_width: Annotated[int, Field(ge=4, le=128)] = 32
     student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
-    blend: Literal["auto", "repeat", "colour", "statistics"] = "auto"
+    blend: Literal["auto", "repeat", "colour", "statistics", "balanced"] = "auto"
     smooth: Annotated[float, Field(ge=0, le=8)] = 1.0  # sigma, map cells
     position_correction: bool = True
 
@@ -53,12 +54,16 @@ class Settings(MethodSettings):
 class Blend(nn.Module):
     """C channels -> 3, standardised: [N, C, H, W] -> [N, 3, H, W]. Fixed, nothing in it is trained."""
 
+    channel_mean: Tensor
+    channel_std: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, channels: int) -> None:
         super().__init__()
         self.kind = kind
+        self.register_buffer("channel_mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("channel_std", torch.ones(1, channels, 1, 1))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -66,25 +71,34 @@ class Blend(nn.Module):
         return (self.raw(x) - self.mean) / self.std
 
     def raw(self, x: Tensor) -> Tensor:
-        if self.kind != "statistics":
+        """The three channels before they are standardised."""
+        if self.kind in ("repeat", "colour"):
             return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
+        if self.kind == "balanced":
+            x = (x - self.channel_mean) / self.channel_std
         mean = x.mean(1, keepdim=True)
         spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
         return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
 
     def fit(self, batches: Batches) -> None:
-        """Mean and deviation of the three over all pixels of the good panels; a photograph's where they are one."""
-        if self.kind != "statistics":
-            return
-        count, total, squares = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-        for batch in batches():
-            raw = self.raw(batch).double()
-            count += raw[:, 0].numel()
-            total += raw.sum((0, 2, 3))
-            squares += raw.square().sum((0, 2, 3))
-        mean = total / count
-        self.mean.copy_(mean.view(1, 3, 1, 1))
-        self.std.copy_((squares / count - mean.square()).clamp(min=1e-8).sqrt().view(1, 3, 1, 1))
+        """Learn mean and deviation of good panels; those of photographs stay where the three are a photograph."""
+        if self.kind == "balanced":
+            _learn(self.channel_mean, self.channel_std, batches())
+        if self.kind in ("balanced", "statistics"):
+            _learn(self.mean, self.std, map(self.raw, batches()))
+
+
+def _learn(mean: Tensor, std: Tensor, batches: Iterable[Tensor]) -> None:
+    """Put mean and deviation of each channel over all pixels of `batches` into the two tensors [1, C, 1, 1]."""
+    count, total, squares = 0, torch.zeros(mean.numel()).double(), torch.zeros(mean.numel()).double()
+    for batch in batches:
+        values = batch.double()
+        count += values[:, 0].numel()
+        total += values.sum((0, 2, 3))
+        squares += values.square().sum((0, 2, 3))
+    centre = total / count
+    mean.copy_(centre.view_as(mean))
+    std.copy_((squares / count - centre.square()).clamp(min=1e-8).sqrt().view_as(std))
 
 
 class Mkd(nn.Module):
@@ -97,7 +111,7 @@ class Mkd(nn.Module):
     def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
-        self.blend = Blend(_blend_kind(settings.blend, channels))
+        self.blend = Blend(_blend_kind(settings.blend, channels), channels)
         self.teacher = TEACHERS[settings.teacher].trunk().eval().requires_grad_(False)
         self.student = Trunk(settings.student_width, settings.student_blocks)
         pairs = zip(self.student.widths, self.teacher.widths, strict=True)
