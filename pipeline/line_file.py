@@ -1,0 +1,103 @@
+"""Writes a line file for a new station: every setting with its default, the plug-ins' own ones from their models."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from engines import plugins
+from pipeline.config import ArchiveConfig, BusConfig, EngineConfig, SupervisorConfig, TimingConfig
+from pipeline.errors import ConfigError
+from pipeline.plcs.simulated import Settings as ConveyorSettings
+
+FROM_THE_LINE = ("wire", "wires", "record")  # filled in by the line itself
+HEADER = """\
+# A line file of takt. Settings behind a # show their default. Check it with `takt check`, start it with `takt run`.
+format = 1
+station = "front"                 # names this place on the line in every message and record
+# state_dir = "state"             # ledger, store, spool, evidence, logs; default: the user's data folder
+
+[recipes]                         # the PLC's recipe number -> recipe folder, from this file's folder
+1 = "recipe"
+"""
+CAMERA = """
+[[cameras]]                       # repeat for every camera of this station
+name = "top"
+kind = {kind}
+channels = ["bright", "dark"]     # in the order of exposure; the recipe must have been taught on the same
+slots = 8                         # image sets that may wait or be under inspection
+slot_mb = 4.0                     # room for one image set: channels x height x width x bytes, in 1e6 bytes
+# carrier = "ring"                # "frames": pixels travel over ZeroMQ to an inspector on another host
+"""
+
+
+def write_line(path: Path, camera: str, plc: str) -> None:
+    """Write `path`.
+
+    Raises:
+        ConfigError: it is there already.
+        UsageError: there is no such kind of camera or PLC.
+    """
+    simulated = plc == "simulated"
+    driver = plugins.load("pipeline.plcs", "modbus" if simulated else plc)
+    if not hasattr(driver, "connect"):
+        raise ConfigError(f"{plc!r} is no kind of PLC; there is {', '.join(plc_kinds())}")
+    text = "".join(_parts(plugins.load("pipeline.cameras", camera), camera, driver, simulated))
+    try:
+        with path.open("x") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already: name another file or delete it") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def plc_kinds() -> list[str]:
+    """Drivers, and the simulated PLC."""
+    found = plugins.kinds("pipeline.plcs")
+    return [kind for kind in found if kind == "simulated" or hasattr(plugins.load("pipeline.plcs", kind), "connect")]
+
+
+def _parts(camera: ModuleType, kind: str, driver: ModuleType, simulated: bool) -> Iterator[str]:
+    yield HEADER
+    yield CAMERA.format(kind=json.dumps(kind))
+    yield _table("cameras.settings", camera.Settings)
+    yield f"\n[plc]\nkind = {json.dumps(driver.__name__.rpartition('.')[2])}\n"
+    yield _table("plc.settings", driver.Settings, {"port": 5020} if simulated else {})
+    if simulated:
+        yield "\n# A conveyor of ours with its PLC; delete this table where a real PLC is connected."
+        yield _table("conveyor.settings", ConveyorSettings)
+    sections = {"engine": EngineConfig, "timing": TimingConfig, "archive": ArchiveConfig, "bus": BusConfig}
+    for name, model in (sections | {"supervisor": SupervisorConfig}).items():
+        yield _table(name, model)
+
+
+def _table(name: str, model: type[BaseModel], chosen: dict[str, Any] | None = None) -> str:
+    lines = [f"\n[{name}]"]
+    for key, field in model.model_fields.items():
+        if key not in FROM_THE_LINE:
+            lines.append(_setting(key, field, chosen or {}))
+    return "\n".join(lines) + "\n"
+
+
+def _setting(key: str, field: FieldInfo, chosen: dict[str, Any]) -> str:
+    if key in chosen:
+        return f"{key} = {_toml(chosen[key])}"
+    if field.is_required():
+        return f"# {key} = ?                    # must be set"
+    return f"# {key} = {_toml(field.get_default(call_default_factory=True))}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        inside = ", ".join(f"{key} = {_toml(part)}" for key, part in value if part is not None)
+        return f"{{ {inside} }}"
+    if isinstance(value, (tuple, list, frozenset)):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(part)}' for key, part in value.items())} }}"
+    return '""' if value is None else json.dumps(str(value) if isinstance(value, Path) else value)
