@@ -1,0 +1,31 @@
+# Sourced by the scripts beside it: checks what the machine must bring, makes .venv and installs into it.
+# usage: . deploy/environment.sh; environment EXTRAS    (EXTRAS: "" or "[teach,dev]")
+
+fail() {
+    echo "takt: $1" >&2
+    exit 3
+}
+
+prerequisites() {
+    command -v python3 >/dev/null || fail "python3 is missing: apt-get install python3 python3-venv"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed, this is $(python3 -V)"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || fail "venv is missing: apt-get install python3-venv"
+    [ -d /dev/shm ] || fail "/dev/shm is missing: takt needs Linux with shared memory"
+}
+
+environment() {
+    prerequisites
+    wanted=$(cat pyproject.toml deploy/constraints.txt | sha256sum)
+    ready=$(cat .venv/ready 2>/dev/null || true)
+    case $ready in # an environment with more extras serves as well
+    "$wanted$1" | "$wanted"?*) [ -z "$1" ] || [ "$ready" = "$wanted$1" ] && return ;;
+    esac
+    echo "takt: installing into .venv (the first time takes a minute or two)"
+    [ -x .venv/bin/python ] || python3 -m venv .venv || fail "the virtual environment cannot be made in .venv"
+    case $1 in
+    *teach*) # by itself and first: anything else that asks for torch would bring the build with CUDA
+        .venv/bin/python -m pip install -q -c deploy/constraints.txt torch==2.13.0 ;;
+    esac
+    .venv/bin/python -m pip install -q -c deploy/constraints.txt -e ".$1"
+    echo "$wanted$1" >.venv/ready
+}
