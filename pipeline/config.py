@@ -3,7 +3,6 @@
 import os
 import tempfile
 import tomllib
-from functools import cached_property
 from hashlib import blake2s
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,7 +111,7 @@ class LineConfig(Settings):
     supervisor: SupervisorConfig = SupervisorConfig()
     source: LaxPath = Path()  # the file this came from; set by `load`
 
-    @cached_property
+    @property
     def state(self) -> Path:
         """Ledger, store, spool, cache and logs of this station."""
         return self.under(self.state_dir) if self.state_dir else _data_home() / self.station
@@ -125,12 +124,12 @@ class LineConfig(Settings):
     def ledger(self) -> Path:
         return self.state / "ledger"
 
-    @cached_property
+    @property
     def run_id(self) -> str:
         """Names this line's sockets and shared memory; the same after a crash, so that leftovers are found."""
         return f"{os.getuid()}-{blake2s(os.fspath(self.state).encode(), digest_size=5).hexdigest()}"
 
-    @cached_property
+    @property
     def run_dir(self) -> Path:
         """Sockets; short, because a socket's path holds 107 characters at most."""
         return Path(tempfile.gettempdir()) / f"takt-{self.run_id}"
