@@ -39,7 +39,9 @@ class Settings(MethodSettings):
 
     `blend`: "repeat" one channel, "colour" as they are, "statistics" mean, max - min and standard deviation over
     the channels, "balanced" the same of channels that were each standardised first, so that a dark field counts as
-    much as a bright one; "auto" takes the first that fits. `position_correction` subtracts the mean map of good panels: a
+    much as a bright one; "auto" takes the first that fits.
+
+    `position_correction` subtracts the mean map of good panels: a
     line presents panels the same way, and where parts lie anyhow the smoothed mean is flat and does no harm.
     """
 

@@ -1,0 +1,264 @@
+"""`takt teach`, `takt eval` and `takt inspect`: recipes from panels, and panels through recipes."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, TaskID, TimeRemainingColumn
+
+from calibration import overlay
+from calibration.panels import PanelSet, panels_at, read_panel
+from engines import recipe as recipes
+from engines.decide import Problem
+from engines.detector import Detector, Finding, GeometryError, open_detector
+from engines.errors import PanelError, UsageError
+from pipeline.messages import Fault, Outcome
+
+FAULTS = {
+    Problem.NOT_FINITE: Fault.ENGINE,
+    Problem.NOT_COVERED: Fault.ENGINE,
+    Problem.IMPLAUSIBLE: Fault.IMPLAUSIBLE,
+}
+
+Tell = Callable[[str, int, int], None]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe folder")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
+RuntimeOption = Annotated[str, typer.Option(help="what runs the network")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, fp16, int8 or fp8")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="processor threads for the network")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to the root command."""
+    app.command("teach")(teach)
+    app.command("eval")(evaluate)
+    app.command("inspect")(inspect)
+
+
+def teach(
+    panels: Annotated[Path, typer.Argument(metavar="SET", help="panel set with train/good")],
+    out: Annotated[Path, typer.Option(help="folder to make; must not exist")],
+    method: Annotated[str, typer.Option(help="how to teach")] = "mkd",
+    teacher_weights: Annotated[Path | None, typer.Option(help="folder with the teacher's weights")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method, schedule.batch=4")
+    ] = None,
+    hold_out_every: Annotated[int, typer.Option(min=2, help="every so many-th panel sets the limit")] = 5,
+    rate: Annotated[float, typer.Option(min=0.0001, max=0.5, help="share of good panels that may be rejected")] = 0.02,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="with which that is promised")] = 0.9,
+    seed: Annotated[int, typer.Option(min=0, help="same seed, same recipe")] = 0,
+    json_file: JsonOption = None,
+) -> None:
+    """Teach a recipe from good panels."""
+    train = _training()
+    request = train.Request(
+        panels=PanelSet(panels),
+        out=out,
+        method=method,
+        settings=_settings(setting or []),
+        teacher_weights=teacher_weights,
+        seed=seed,
+        hold_out_every=hold_out_every,
+        promise=recipes.Promise(rate=rate, confidence=confidence),
+    )
+    with _progress() as tell:
+        taught = train.teach(request, tell)
+    if taught.remark:
+        print(taught.remark, file=sys.stderr)  # noqa: T201
+    _show(_taught(taught), json_file)
+
+
+def evaluate(
+    recipe: RecipeArgument,
+    panels: Annotated[Path, typer.Argument(metavar="SET", help="panel set with test/")],
+    runtime: RuntimeOption = "onnxruntime",
+    precision: PrecisionOption = "fp32",
+    threads: ThreadsOption = 2,
+    json_file: JsonOption = None,
+) -> None:
+    """Measure a recipe on labelled panels."""
+    from calibration.evaluate import evaluate as measured
+
+    loaded = recipes.load(recipe)
+    with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
+        figures = measured(detector, PanelSet(panels), tell)
+    _show(figures, json_file)
+
+
+def inspect(
+    recipe: RecipeArgument,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="panels, or folders of panels")],
+    out: Annotated[Path | None, typer.Option(help="folder for masks and overlays")] = None,
+    runtime: RuntimeOption = "onnxruntime",
+    precision: PrecisionOption = "fp32",
+    threads: ThreadsOption = 2,
+    json_file: JsonOption = None,
+) -> None:
+    """Inspect panels: one JSON line each. Exit status 1 with a reject, 2 with a panel that cannot be inspected."""
+    loaded = recipes.load(recipe)
+    names = [channel.name for channel in loaded.manifest.channels]
+    lines = []
+    with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector:
+        for panel in [each for path in paths for each in panels_at(path, names)]:
+            lines.append(_inspected(detector, panel, names, out))
+            print(json.dumps(lines[-1]), flush=True)  # noqa: T201
+    if json_file:
+        _write_json(json_file, lines)
+    raise typer.Exit(_status(lines))
+
+
+def _inspected(detector: Detector, path: Path, names: list[str], out: Path | None) -> dict[str, Any]:
+    """The line for one panel; one that cannot be inspected is a reject with a fault, and said on stderr."""
+    try:
+        frames = read_panel(path, names)
+        (finding,) = detector.inspect([frames])
+    except PanelError as error:
+        print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)  # noqa: T201
+        fault = Fault.GEOMETRY if isinstance(error, GeometryError) else Fault.INCOMPLETE
+        return _line(detector, path, None, fault, {})
+    fault = FAULTS[finding.problem] if finding.problem else None
+    pictures = _pictures(out / path.stem, frames, finding, detector, names) if out else {}
+    return _line(detector, path, finding, fault, pictures)
+
+
+def _line(
+    detector: Detector, path: Path, finding: Finding | None, fault: Fault | None, pictures: dict[str, str]
+) -> dict[str, Any]:
+    passed = finding is not None and finding.passed and fault is None
+    return {
+        "panel": str(path),
+        "outcome": (Outcome.PASS if passed else Outcome.REJECT).value,
+        "fault": fault.value if fault else None,
+        "score": finding.score if finding and math.isfinite(finding.score) else None,
+        "limit": detector.limits.image,
+        "defects": [dataclasses.asdict(defect) for defect in finding.defects] if finding else [],
+        "mask": pictures.get("mask"),
+        "overlay": pictures.get("overlay"),
+        "recipe": detector.recipe_hash,
+        "engine": detector.engine_hash,
+    }
+
+
+def _pictures(stem: Path, frames: NDArray, finding: Finding, detector: Detector, names: list[str]) -> dict[str, str]:
+    """Write mask and overlay, named after the panel and counted where a name comes twice."""
+    place = _unused(stem)
+    shown = finding.defects[0].channels[0] if finding.defects and finding.defects[0].channels else names[0]
+    heated = overlay.heat(frames[names.index(shown)], finding.map, detector.limits.pixel)
+    mask, over = Path(f"{place}_mask.png"), Path(f"{place}_overlay.png")
+    _write_picture(mask, finding.mask.astype("uint8") * 255)
+    _write_picture(over, overlay.outlined(heated, finding.mask))
+    return {"mask": str(mask), "overlay": str(over)}
+
+
+def _unused(stem: Path) -> Path:
+    place, number = stem, 2
+    while Path(f"{place}_mask.png").exists():
+        place, number = stem.with_name(f"{stem.name}-{number}"), number + 1
+    return place
+
+
+def _write_picture(path: Path, picture: NDArray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".png", picture)[1].tofile(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _status(lines: list[dict[str, Any]]) -> int:
+    if any(line["score"] is None and line["fault"] in ("GEOMETRY", "INCOMPLETE") for line in lines):
+        return 2
+    return int(any(line["outcome"] != Outcome.PASS.value for line in lines))
+
+
+def _training() -> Any:
+    try:
+        from calibration import train
+    except ModuleNotFoundError as missing:
+        raise UsageError(f"teaching needs {missing.name}: pip install 'takt[teach]'") from missing
+    return train
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """["height=224", "schedule.batch=4"] as nested values; a value is JSON, or else a text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, mark, text = pair.partition("=")
+        if not mark or not name:
+            raise UsageError(f"--set {pair}: write it as NAME=VALUE")
+        *path, last = name.split(".")
+        inner = settings
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = _value(text)
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _taught(taught: Any) -> dict[str, Any]:
+    manifest = taught.recipe.manifest
+    return {
+        "recipe": taught.recipe.hash,
+        "method": manifest.method,
+        "panels": manifest.training.panels + manifest.training.held_out,
+        "held_out": manifest.training.held_out,
+        "seconds": round(taught.seconds, 1),
+        "peak_memory_mb": round(taught.peak_memory_mb),
+        "limit": manifest.limits.image,
+        "promised_false_reject": manifest.limits.promise.model_dump(),
+        "parity": taught.parity,
+        "out": str(taught.recipe.path),
+    }
+
+
+def _show(figures: dict[str, Any], json_file: Path | None) -> None:
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {_text(value)}")  # noqa: T201
+    if json_file:
+        _write_json(json_file, figures)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """A bar a phase on stderr, with the time left; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], completed=done + 1, total=total)
+
+        yield tell
