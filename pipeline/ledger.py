@@ -55,6 +55,7 @@ class Count:
     first_broken: str | None = None
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
+    last_seq: int | None = None  # of the newest trigger
 
     @property
     def balanced(self) -> bool:
@@ -114,8 +115,10 @@ class Ledger:
         record = {"n": self._number, "station": self._station, **body, "prev": self._previous}
         line = json.dumps(record, separators=(",", ":"), default=str).encode()
         try:
+            size = os.fstat(self._descriptor).st_size
             if os.write(self._descriptor, line + b"\n") != len(line) + 1:
-                raise LedgerError(f"ledger {self._folder}: a record was cut off: free the disk")
+                os.ftruncate(self._descriptor, size)  # half a record must not spoil the next one
+                raise LedgerError(f"ledger {self._folder}: the disk is full: no panel passes until it is not")
         except OSError as error:
             raise LedgerError(f"ledger {self._folder}: {error.strerror}: no panel passes until it can") from None
         self._number, self._previous = self._number + 1, line_hash(line)
@@ -145,6 +148,30 @@ def _number_of(line: bytes, guess: int) -> int:
 def ledger_files(path: Path) -> list[Path]:
     """The ledger's files in order; `path` is its folder or one file."""
     return [path] if path.is_file() else sorted(path.glob("*.jsonl"))
+
+
+def next_number(folder: Path) -> int:
+    """The number that the ledger's next record will have."""
+    files = ledger_files(folder)
+    if not files:
+        return 0
+    data = files[-1].read_bytes()
+    return _number_of(data.rstrip(b"\n").rpartition(b"\n")[2], data.count(b"\n"))
+
+
+def lines_since(folder: Path, number: int) -> Iterator[tuple[str, bytes]]:
+    """The lines from record `number` on; files that end before it are not read."""
+    files = ledger_files(folder)
+    starts = [_first_number(file) for file in files]
+    wanted = [file for file, end in zip(files, [*starts[1:], None], strict=True) if end is None or end > number]
+    for place, line in read_lines(wanted):
+        if _number_of(line, number) > number:
+            yield place, line
+
+
+def _first_number(file: Path) -> int:
+    with file.open("rb") as stream:
+        return _number_of(stream.readline(), -1) - 1
 
 
 def read_lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
@@ -204,7 +231,10 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
         if record["token"] in count.open:
             return "the same trigger twice"
         count.open[record["token"]] = record
+        count.last_seq = record["seq"]
         return None
+    if record["step"] == "intent" and record["token"] in count.open:
+        count.open[record["token"]]["intent"] = record["outcome"]
     if record["step"] != "outcome":
         return None
     if count.open.pop(record["token"], None) is None:

@@ -82,14 +82,13 @@ def _terms_record(terms: Terms) -> dict[str, Any]:
 def opening_state(config: LineConfig) -> State:
     """The state to start with: triggers that the last bridge left open are taken up again."""
     state = State(terms_of(config))
-    lines = list(read_lines(ledger_files(config.ledger)))
-    count = recount(lines)
+    newest = ledger_files(config.ledger)[-2:]  # no panel stays open for longer than a day
+    count = recount(read_lines(newest), whole=False)
     if not count.records:
         return state
     if not count.intact:
         LOG.error("the ledger is broken", extra={"at": count.first_broken})
-    known = [record["seq"] for record in (*count.outcomes.values(), *count.open.values())]
-    state = replace(state, last_seq=known[-1] if known else None)
+    state = replace(state, last_seq=count.last_seq)
     return reopen(state, list(count.open.values()), time.monotonic_ns())
 
 

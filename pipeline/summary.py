@@ -12,7 +12,7 @@ import numpy as np
 from pipeline import cameras
 from pipeline.config import LineConfig
 from pipeline.devices import camera_settings, record_path
-from pipeline.ledger import Count, ledger_files, read_lines, recount
+from pipeline.ledger import Count, lines_since, recount
 from pipeline.plcs import ACK_PASSED
 from pipeline.simulation.plan import Plan
 
@@ -34,15 +34,9 @@ def record_length(config: LineConfig) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def ledger_length(config: LineConfig) -> int:
-    """Records in the ledger so far."""
-    return sum(1 for _ in read_lines(ledger_files(config.ledger)))
-
-
 def summarise(config: LineConfig, first_record: int, first_row: int) -> dict[str, Any]:
     """The keys of `takt run --json` for what came after those places in ledger and PLC record."""
-    lines = list(read_lines(ledger_files(config.ledger)))[first_record:]
-    count = recount(lines, whole=first_record == 0)
+    count = recount(lines_since(config.ledger, first_record), whole=first_record == 0)
     rows = list(_plc_rows(record_path(config), first_row)) if config.conveyor else []
     summary: dict[str, Any] = {
         "triggers": count.triggers,
