@@ -30,6 +30,8 @@ needs_defects = False
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOP_SHARE = 0.01
 POSITION_SIGMA = 3.0  # cells
+BALANCED_TOP = 6.0  # a border or glare must not drown the rest
+NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
 
 Batches = Callable[[], Iterable[Tensor]]
 
@@ -77,7 +79,7 @@ class Blend(nn.Module):
         if self.kind in ("repeat", "colour"):
             return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
         if self.kind == "balanced":
-            x = (x - self.channel_mean) / self.channel_std
+            x = ((x - self.channel_mean) / self.channel_std).clamp(-BALANCED_TOP, BALANCED_TOP)
         mean = x.mean(1, keepdim=True)
         spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
         return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
@@ -85,9 +87,21 @@ class Blend(nn.Module):
     def fit(self, batches: Batches) -> None:
         """Learn mean and deviation of good panels; those of photographs stay where the three are a photograph."""
         if self.kind == "balanced":
-            _learn(self.channel_mean, self.channel_std, batches())
+            self._balance(torch.cat([batch[:, :, ::4, ::4] for batch in batches()]))
         if self.kind in ("balanced", "statistics"):
             _learn(self.mean, self.std, map(self.raw, batches()))
+
+    def _balance(self, panels: Tensor) -> None:
+        """Median and quartile spread of each channel, which a border of another brightness does not move."""
+        values = panels.transpose(0, 1).flatten(1)
+        low, centre, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
+        self.channel_mean.copy_(centre.view_as(self.channel_mean))
+        self.channel_std.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.channel_std))
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """Of each row; torch.quantile refuses large rows."""
+    return values.kthvalue(1 + round(share * (values.shape[1] - 1)), dim=1).values
 
 
 def _learn(mean: Tensor, std: Tensor, batches: Iterable[Tensor]) -> None:

@@ -1,0 +1,67 @@
+"""A limit keeps what it promises, and promises no more than its panels support."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calibration.limits import (
+    binomial_cdf,
+    confidence,
+    image_limit,
+    panels_needed,
+    set_limits,
+    upper_bound,
+)
+from engines.errors import PanelError
+from engines.recipe import Promise
+
+PROMISE = Promise(rate=0.1, confidence=0.9)
+
+
+def test_the_promise_holds_in_nine_of_ten_draws() -> None:
+    random = np.random.default_rng(5)
+    kept = 0
+    for _ in range(400):
+        limit, promise = image_limit(random.uniform(size=60), PROMISE)
+        assert promise == PROMISE
+        kept += (1 - limit) <= PROMISE.rate
+    assert kept / 400 >= 0.87
+
+
+@given(st.integers(5, 200), st.floats(0.01, 0.3), st.floats(0.5, 0.99))
+def test_the_limit_is_the_smallest_that_keeps_the_promise(count: int, rate: float, sure: float) -> None:
+    limit, kept = image_limit(np.arange(count, dtype=float), Promise(rate=rate, confidence=sure))
+    rank = int(limit) + 1
+    assert confidence(count, rank, kept.rate) >= sure - 1e-9
+    if kept.rate == rate:
+        assert rank == 1 or confidence(count, rank - 1, rate) < sure
+    else:
+        assert rank == count and kept.rate > rate
+
+
+def test_too_few_panels_promise_less_and_say_how_many_would_do() -> None:
+    scores, maps = np.linspace(0, 1, 12), np.zeros((12, 4, 4), np.float32)
+    limits, remark = set_limits(scores, maps, Promise(rate=0.02, confidence=0.9), 16)
+    assert limits.promise.rate == pytest.approx(1 - 0.1 ** (1 / 12))
+    assert remark and "114" in remark
+    assert panels_needed(Promise(rate=0.02, confidence=0.9)) == 114
+    assert 1 <= limits.image < 1.001
+    assert limits.low < 0
+
+
+def test_unusable_scores_are_refused() -> None:
+    maps = np.zeros((9, 4, 4), np.float32)
+    with pytest.raises(PanelError, match="only 4 good panels"):
+        set_limits(np.zeros(4), maps[:4], PROMISE, 16)
+    with pytest.raises(PanelError, match="no finite number"):
+        set_limits(np.full(9, np.nan), maps, PROMISE, 16)
+
+
+@given(st.integers(1, 60), st.data())
+def test_the_upper_bound_is_clopper_and_pearsons(count: int, data: st.DataObject) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra [teach]")
+    hits = data.draw(st.integers(0, count))
+    expected = 1.0 if hits == count else stats.beta.ppf(0.95, hits + 1, count - hits)
+    assert upper_bound(hits, count) == pytest.approx(expected, abs=1e-6)
+    assert binomial_cdf(hits, count, 0.3) == pytest.approx(stats.binom.cdf(hits, count, 0.3), abs=1e-9)
