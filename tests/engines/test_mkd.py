@@ -1,11 +1,15 @@
 """The method learns from good panels alone, in one graph, the same in a batch as alone."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from engines import methods  # noqa: E402
 from engines.backbones import Trunk, load_weights, receptive_field_px  # noqa: E402
@@ -19,7 +23,7 @@ def settings(**changes: object) -> mkd.Settings:
     return methods.settings_of(mkd, SMALL | changes)  # type: ignore[return-value]
 
 
-def panels(count: int = 6, channels: int = 5) -> "torch.Tensor":
+def panels(count: int = 6, channels: int = 5) -> "Tensor":
     torch.manual_seed(3)
     return torch.rand(count, channels, 64, 96)
 
@@ -28,7 +32,7 @@ def fitted(channels: int = 5, **changes: object) -> mkd.Mkd:
     torch.manual_seed(0)
     model = mkd.build(channels, settings(**changes))
 
-    def batches() -> Iterator["torch.Tensor"]:
+    def batches() -> Iterator["Tensor"]:
         yield from panels(channels=channels).split(3)
 
     model.fit_input(batches)
