@@ -56,7 +56,7 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             state = replace(state, ledger_ok=ok)
             return (state if ok else _all_faulted(state, Fault.LEDGER)), []
         case Stopping():
-            return _all_faulted(state, Fault.STOPPED), []
+            return _all_faulted(replace(state, stopping=True), Fault.STOPPED), []
         case Tick(now_ns):
             state, expired = _expire(state, now_ns)
             state, decided = _decide_all(state, now_ns)
@@ -78,7 +78,7 @@ def reopen(state: State, open_records: list[dict[str, Any]], now_ns: int) -> Sta
         )
         for record in open_records
     )
-    return replace(state, panels=panels)
+    return replace(state, panels=panels, triggers=state.triggers + len(panels))
 
 
 # --- triggers ---
@@ -96,33 +96,49 @@ def _newest(slots: tuple[SlotSeen, ...]) -> int:
 
 
 def _triggered(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
-    if state.last_seq is None:
-        return replace(state, last_seq=_newest(event.slots)), []
-    if abs(_ahead(_newest(event.slots), state.last_seq)) > LONGEST_JUMP:
-        jump = {"event": "the PLC counts anew", "from": state.last_seq, "to": _newest(event.slots)}
-        return replace(state, last_seq=_newest(event.slots)), [Record("state", jump)]
-    last = state.last_seq
+    newest, last = _newest(event.slots), state.last_seq
+    if last is None:
+        return replace(state, last_seq=newest), []
+    if not 0 <= _ahead(newest, last) <= LONGEST_JUMP:
+        return _counts_anew(state, event, newest)
     new = [slot for slot in event.slots if _ahead(slot.trigger_seq, last) > 0]
     actions: list[Action] = []
     for seen, token in zip(sorted(new, key=lambda slot: _ahead(slot.trigger_seq, last)), event.tokens, strict=False):
-        state, missed = _missed(state, seen)
+        state, missed = _missed(state, seen, event.now_ns)
         state, opened = _opened(state, seen, token, event)
         actions += [*missed, *opened]
     return state, actions
 
 
-def _missed(state: State, seen: SlotSeen) -> tuple[State, list[Action]]:
+def _counts_anew(state: State, event: PlcSeen, newest: int) -> tuple[State, list[Action]]:
+    """The PLC's count went back or leapt: it was restarted. What it waits for already is too old to be inspected."""
+    jump = {"event": "the PLC counts anew", "from": state.last_seq, "to": newest}
+    state, actions = replace(state, last_seq=newest), [Record("state", jump)]
+    ours = {panel.seq for panel in state.panels}
+    for seen in event.slots:
+        if seen.trigger_seq != seen.ack_seq and seen.trigger_seq not in ours:
+            state, closed = _ghost(state, seen, event.now_ns)
+            actions += closed
+    return state, actions
+
+
+def _missed(state: State, seen: SlotSeen, now_ns: int) -> tuple[State, list[Action]]:
     """Each skipped number is a trigger with an outcome of its own."""
     actions: list[Action] = []
     last = state.last_seq or 0
     for step_on in range(1, _ahead(seen.trigger_seq, last)):
-        skipped = SlotSeen((last + step_on) % WRAP, "", seen.recipe_no, 0, 0, 0)
-        ghost = Panel(skipped.trigger_seq % SLOTS, skipped, f"missed-{skipped.trigger_seq}", 0, 0)
-        state = replace(state, triggers=state.triggers + 1)
-        actions.append(Record("trigger", _identity(ghost)))
-        state, closed = _close(state, ghost, Outcome.REJECT, Fault.MISSED_TRIGGER, now_ns=None)
+        state, closed = _ghost(state, SlotSeen((last + step_on) % WRAP, "", seen.recipe_no, 0, 0, 0), now_ns)
         actions += closed
     return state, actions
+
+
+def _ghost(state: State, seen: SlotSeen, now_ns: int) -> tuple[State, list[Action]]:
+    """A trigger that was never taken up; its name holds the time, because a restarted PLC uses its numbers again."""
+    ghost = Panel(seen.trigger_seq % SLOTS, seen, f"missed-{seen.trigger_seq}-{now_ns}", 0, 0)
+    state, closed = _close(
+        replace(state, triggers=state.triggers + 1), ghost, Outcome.REJECT, Fault.MISSED_TRIGGER, None
+    )
+    return state, [Record("trigger", _identity(ghost)), *closed]
 
 
 def _opened(state: State, seen: SlotSeen, token: str, event: PlcSeen) -> tuple[State, list[Action]]:
@@ -142,6 +158,8 @@ def _opened(state: State, seen: SlotSeen, token: str, event: PlcSeen) -> tuple[S
 
 
 def _fault_at_start(state: State, panel: Panel) -> Fault | None:
+    if state.stopping:
+        return Fault.STOPPED
     if not state.ledger_ok:
         return Fault.LEDGER
     if panel.seen.recipe_no not in state.terms.recipes:
@@ -160,7 +178,7 @@ def _trigger(terms: Terms, panel: Panel) -> Trigger:
         inspector=panel.inspector,
         cameras=terms.cameras,
         edge_ns=panel.edge_ns,
-        window_ms=(panel.deadline_ns - panel.edge_ns) // 1_000_000,
+        window_ms=max(panel.deadline_ns - panel.edge_ns, 0) // 1_000_000,
     )
 
 
@@ -204,7 +222,8 @@ def _captured(state: State, captured: Captured) -> tuple[State, list[Action]]:
     record = Record("captured", what | ({} if panel else {"late": True}))
     if panel is None:
         return state, [record]
-    if captured.fault or captured.camera not in state.terms.cameras:
+    ours = captured.station == state.terms.station and captured.camera in state.terms.cameras
+    if captured.fault or not ours or not captured.digest:
         return _faulted(state, panel.token, captured.fault or Fault.MISMATCH), [record]
     known = dict(panel.captured)
     if known.get(captured.camera, captured.digest) != captured.digest:
@@ -216,7 +235,7 @@ def _captured(state: State, captured: Captured) -> tuple[State, list[Action]]:
 def _judged(state: State, verdict: Verdict) -> tuple[State, list[Action]]:
     panel = _find(state, verdict.token)
     what = verdict.model_dump(include={"token", "inspector", "outcome", "fault", "digest", "score", "limit", "batch"})
-    record = Record("verdict", what | ({} if panel else {"late": True}))
+    record = Record("verdict", what | ({"late": True} if panel is None or panel.written else {}))
     if panel is None:
         return state, [record]
     if panel.verdict is None:
@@ -260,8 +279,13 @@ def _acknowledged(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
         outcome, fault = physical(panel, seen.ack_code)
         actions.append(Record("ack", {"token": panel.token, "seq": panel.seq, "code": seen.ack_code}))
         state, closed = _close(state, panel, outcome, fault, event.now_ns)
-        actions += [*closed, *([Clear(panel.slot)] if panel.written else [])]
+        actions += [*closed, *_cleared(panel)]
     return state, actions
+
+
+def _cleared(panel: Panel) -> list[Action]:
+    """The slot is emptied if something may stand in it; what the last bridge wrote may not be in the ledger."""
+    return [Clear(panel.slot)] if panel.written or panel.reopened else []
 
 
 def _expire(state: State, now_ns: int) -> tuple[State, list[Action]]:
@@ -273,7 +297,7 @@ def _expire(state: State, now_ns: int) -> tuple[State, list[Action]]:
                 panel.fault if panel.fault in (Fault.CRASH, Fault.PLC_LOST, Fault.STOPPED) else Fault.UNACKNOWLEDGED
             )
             state, closed = _close(state, panel, Outcome.REJECT, unknown, now_ns=None)
-            actions += [*closed, *([Clear(panel.slot)] if panel.written else [])]
+            actions += [*closed, *_cleared(panel)]
     return state, actions
 
 

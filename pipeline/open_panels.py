@@ -83,6 +83,7 @@ class State:
     passed: int = 0
     rejected: int = 0  # by inspection or by fault: what did not pass
     ledger_ok: bool = True
+    stopping: bool = False
 
 
 # --- events ---
