@@ -43,7 +43,7 @@ def test_the_complete_inspection_of_this_panel_proves_it():
     ids=str,
 )
 def test_each_part_of_the_proof_is_needed(changes):
-    assert not proves(verdict(TOKEN, **changes), panel(), TERMS)
+    assert not proves(verdict(TOKEN).model_copy(update=changes), panel(), TERMS)
 
 
 @pytest.mark.parametrize("changes", [{"recipe_no": 9}, {"captured": SETS[:1]}, {"captured": ()}], ids=str)
