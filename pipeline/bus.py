@@ -86,7 +86,7 @@ class Port:
         parts: list[bytes | memoryview] = [encode(topic, self.source, self._sent[topic], message), *behind]
         if to is not None:
             parts.insert(0, to.encode())
-        elif self.socket.socket_type == zmq.PUB:
+        elif self.socket.type == zmq.PUB:
             parts.insert(0, topic.encode())
         try:
             tracker = self.socket.send_multipart(parts, zmq.NOBLOCK, copy=not behind, track=bool(behind))
@@ -117,7 +117,7 @@ class Port:
             if not body:
                 raise MessageError("empty")
             received = decode(body[0].buffer, self.accepts)
-            if self.socket.socket_type == zmq.ROUTER and received.source != peer:
+            if self.socket.type == zmq.ROUTER and received.source != peer:
                 raise MessageError(f"says it is {received.source!r}")
         except MessageError as error:
             self._drop(peer, str(error))
@@ -127,7 +127,7 @@ class Port:
         return Received(received.topic, received.source, received.sequence, received.message, behind)
 
     def _addressed(self) -> bool:
-        return self.socket.socket_type in (zmq.ROUTER, zmq.SUB)
+        return self.socket.type in (zmq.ROUTER, zmq.SUB)
 
     def _drop(self, peer: str, why: str) -> None:
         if not self.dropped[peer]:
@@ -157,9 +157,7 @@ class Bus:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for port in self._ports:
-            port.socket.close(linger=200)
-        self._context.term()
+        self._context.destroy(linger=200)  # also a socket that never became a port: it would keep the end waiting
 
     def router(self, endpoint: str, accepts: Sequence[str]) -> Port:
         """Binds. Peers are addressed by stage name; an absent peer is known at once."""
@@ -180,9 +178,12 @@ class Bus:
         socket.setsockopt(zmq.IMMEDIATE, 1)
         return self._connect(socket, [endpoint], [topic])
 
-    def pull(self, endpoint: str, topic: str) -> Port:
-        """Binds."""
-        return self._bind(self._socket(zmq.PULL, [topic]), endpoint, [topic])
+    def pull(self, endpoint: str, topic: str, queue: int | None = None) -> Port:
+        """Binds. `queue`: messages of one peer that may wait here, where it is not the topic's own."""
+        socket = self._socket(zmq.PULL, [topic])
+        if queue is not None:
+            socket.setsockopt(zmq.RCVHWM, queue)
+        return self._bind(socket, endpoint, [topic])
 
     def pub(self, endpoint: str, topic: str) -> Port:
         """Binds."""
@@ -226,7 +227,7 @@ class Bus:
         return self._port(socket, accepts)
 
     def _port(self, socket: zmq.Socket, accepts: Sequence[str]) -> Port:
-        if socket.socket_type not in (zmq.PUSH, zmq.PUB):
+        if socket.type not in (zmq.PUSH, zmq.PUB):
             self._poller.register(socket, zmq.POLLIN)
         self._ports.append(Port(socket, self._stage, frozenset(accepts)))
         return self._ports[-1]

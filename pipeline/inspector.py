@@ -85,7 +85,8 @@ class Inspector:
 
     def __post_init__(self) -> None:
         self.control = self.bus.dealer(self.config.socket("control"), ["triggers"])
-        self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images")
+        most = max(camera.slots for camera in self.config.cameras)  # all that wait are one batch; the ring bounds them
+        self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images", queue=most)
         self.evidence = EvidenceSender(self.config, self.bus)
 
     def turn(self, now_ns: int) -> None:
