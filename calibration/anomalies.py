@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.floating]
-CONTRASTS = (0.15, 0.7)
+CONTRASTS = (0.06, 0.7)
 CHANNEL_JITTER = 0.2
-LEAST_CHANGE = 0.04
+ALIKE_SHARE = 0.5
+LEAST_CHANGE = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +26,32 @@ class Drawn:
 def draw(frames: NDArray, rng: np.random.Generator, kind: str | None = None) -> Drawn:
     """`frames` [C, H, W] with one synthetic defect, of a random kind unless one is named; the input is kept.
 
-    The same place and shape in every channel, the contrast jittered by 20 % per channel, clipped to the type.
+    The same place and shape in every channel. Half of the defects change every channel alike up to 20 %, as pigment
+    does; the others each by its own amount and sign, as relief does under light from different sides. Clipped to
+    the type.
     """
     kind = kind or str(rng.choice(sorted(KINDS)))
     body = KINDS[kind](rng, frames.shape[1], frames.shape[2])
-    contrast = rng.uniform(*CONTRASTS) * rng.choice((-1.0, 1.0))
-    factors = 1 + contrast * rng.uniform(1 - CHANNEL_JITTER, 1 + CHANNEL_JITTER, len(frames))
-    changed = frames * (1 + (factors[:, None, None] - 1) * body)
+    rows, columns = (slice(at.min(), at.max() + 1) for at in np.nonzero(body))
+    before = frames[:, rows, columns].astype(np.float32)
+    contrasts = _contrasts(rng, len(frames))[:, None, None]
     top = np.iinfo(frames.dtype).max
-    result = np.clip(np.rint(changed), 0, top).astype(frames.dtype)
-    moved = np.abs(result.astype(np.float32) - frames) > LEAST_CHANGE * np.maximum(frames, top / 50)
-    return Drawn(kind, result, moved.any(axis=0))
+    after = np.clip(np.rint(before * (1 + contrasts * body[rows, columns])), 0, top)
+    result, mask = frames.copy(), np.zeros(body.shape, bool)
+    result[:, rows, columns] = after.astype(frames.dtype)
+    mask[rows, columns] = (np.abs(after - before) > LEAST_CHANGE * np.maximum(before, top / 50)).any(axis=0)
+    return Drawn(kind, result, mask)
+
+
+def _contrasts(rng: np.random.Generator, channels: int) -> NDArray[np.float32]:
+    """Relative change of each channel, evenly spread over orders of magnitude; at least one is the full one."""
+    strength = np.exp(rng.uniform(*np.log(CONTRASTS))) * rng.choice((-1.0, 1.0))
+    if rng.uniform() < ALIKE_SHARE:
+        shares = rng.uniform(1 - CHANNEL_JITTER, 1 + CHANNEL_JITTER, channels)
+    else:
+        shares = rng.uniform(-1, 1, channels)
+        shares[rng.integers(channels)] = 1.0
+    return (strength * shares).astype(np.float32)
 
 
 def scratch(rng: np.random.Generator, height: int, width: int) -> Field:

@@ -7,30 +7,30 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from calibration import golden, report
-from calibration.limits import FEWEST, set_limits
-from calibration.panels import GOOD, PanelSet
+from calibration import anomalies
+from calibration.panels import PanelSet
+from calibration.seal import Draft, finish
+from calibration.stack import Stack, Tell, floats, read_good, split
 from engines import methods, recipe, runtimes
-from engines.detector import INPUT, MAP, SCORE, Detector, Gather, open_detector
-from engines.errors import EngineError, PanelError, UsageError
-from engines.methods import MethodSettings, Schedule
-from engines.recipe import Channel, Limits, Promise, Recipe, Resize, ScoreStatistics, Training
+from engines.detector import INPUT, MAP, SCORE
+from engines.errors import EngineError, UsageError
+from engines.methods import MethodSettings, Schedule, Stage
+from engines.recipe import Promise, Recipe, Resize, Training
 
 CACHE_BYTES = 1_500_000_000
 MAP_TOLERANCE, SCORE_TOLERANCE = 1e-4, 1e-3
 EXPORT_BATCH = 64
+DEFECT_SHARE = 0.75
 DEFAULT_PROMISE = Promise(rate=0.02, confidence=0.9)
-
-Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,6 @@ class Taught:
     remark: str | None
 
 
-@dataclass(frozen=True, eq=False)
-class Stack:
-    """Good panels at the network's input size, integers [n, C, h, w], and their names."""
-
-    frames: NDArray
-    names: tuple[str, ...]
-
-    def part(self, chosen: NDArray[np.bool_]) -> "Stack":
-        return Stack(self.frames[chosen], tuple(np.array(self.names)[chosen]))
-
-    def tensor(self, chosen: Any) -> Tensor:
-        """float32 [k, C, h, w], 0..1, computed as on the line."""
-        scale = np.float32(1.0 / np.iinfo(self.frames.dtype).max)
-        return torch.from_numpy(np.multiply(self.frames[chosen], scale))
-
-    def batches(self, size: int = 8) -> Iterator[Tensor]:
-        for start in range(0, len(self.frames), size):
-            yield self.tensor(slice(start, start + size))
-
-
 def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Taught:
     """Teach a recipe from the good panels of a set and write it to `request.out`.
 
@@ -87,31 +67,46 @@ def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Tau
         EngineError: the exported network does not answer as the taught one.
     """
     started = time.monotonic()
-    partial = _free_place(request.out)
-    method = methods.load(request.method)
-    settings = methods.settings_of(method, request.settings)
-    torch.manual_seed(request.seed)
-    stack, area_px = _read(request.panels, settings, tell)
-    training, held_out = _split(stack, request.hold_out_every)
-    model = method.build(stack.frames.shape[1], settings)
-    teacher, digest = method.load_teacher(model, request.teacher_weights)
-    losses = _fit(model, training, settings.schedule, request.seed, tell)
-    tell("exporting", 0, 1)
-    _export(model.eval(), training, partial)
-    parity = _prove(method, settings, held_out, partial)
-    facts = _facts(request, settings, stack, (teacher, digest))
-    facts["training"] = Training(
-        panels=len(training.names),
-        held_out=len(held_out.names),
-        seed=request.seed,
-        teacher=teacher,
-        teacher_sha256=digest,
-        facts={**model.training_facts, "loss": round(float(np.mean(losses[-20:])), 6), "steps": len(losses)},
-    )
-    remark = _finish(request, partial, facts, held_out, losses, area_px, tell)
-    partial.rename(request.out)
+    place = _free_place(request.out)
+    try:
+        parity, remark = _teach_into(place, request, tell)
+        place.rename(request.out)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark)
+
+
+def _teach_into(folder: Path, request: Request, tell: Tell) -> tuple[float, str | None]:
+    method = methods.load(request.method)
+    settings = methods.settings_of(method, request.settings)
+    geometry = Resize(height=settings.height, width=settings.width)
+    torch.manual_seed(request.seed)
+    model = method.build(len(request.panels.channels), settings)
+    teacher = method.load_teacher(model, request.teacher_weights)
+    training, held_out = split(read_good(request.panels, geometry, tell), request.hold_out_every)
+    losses = _fit(model, training, settings.schedule, request.seed, tell)
+    tell("exporting", 0, 1)
+    _export(model, training, folder)
+    parity = _prove(method, settings, held_out, folder)
+    facts = _training(request.seed, model, (len(training.names), len(held_out.names)), teacher, losses)
+    plain = settings.model_dump(mode="json")
+    draft = Draft(folder, request.panels, request.method, plain, geometry, facts, losses)
+    return parity, finish(draft, held_out, request.promise, tell)
+
+
+def _training(
+    seed: int, model: Any, counts: tuple[int, int], teacher: tuple[str, str], losses: Sequence[float]
+) -> Training:
+    facts = {"loss": round(float(np.mean(losses[-20:])), 6), "steps": len(losses), "torch": str(torch.__version__)}
+    return Training(
+        panels=counts[0],
+        held_out=counts[1],
+        seed=seed,
+        teacher=teacher[0],
+        teacher_sha256=teacher[1],
+        facts={**model.training_facts, **facts},
+    )
 
 
 def _free_place(out: Path) -> Path:
@@ -119,49 +114,34 @@ def _free_place(out: Path) -> Path:
         raise UsageError(f"{out} exists already; a recipe is never overwritten: give another --out")
     if out.exists():
         out.rmdir()
-    partial = out.parent / f".{out.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
+    place = out.parent / f".{out.name}.partial"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return place
 
 
-def _read(panels: PanelSet, settings: MethodSettings, tell: Tell) -> tuple[Stack, int]:
-    """All good panels, resized, and the panel area in pixels of one map cell at stride 4."""
-    found = list(panels.panels("train", GOOD))
-    if len(found) < 2 * FEWEST:
-        raise PanelError(f"{panels.path}: {len(found)} panels in train/good; at least {2 * FEWEST} are needed")
-    geometry = Resize(height=settings.height, width=settings.width)
-    rows, areas = [], []
-    for number, panel in enumerate(found):
-        tell("reading", number, len(found))
-        frames = panels.read(panel)
-        if rows and frames.dtype != rows[0].dtype:
-            raise PanelError(f"{panel.path}: is {frames.dtype}, the panels before are {rows[0].dtype}")
-        rows.append(Gather(len(frames), geometry, frames.dtype.name).resized(frames))
-        areas.append(frames.shape[1] * frames.shape[2])
-    cell_px = 16 * np.median(areas) / (settings.height * settings.width)
-    return Stack(np.stack(rows), tuple(panel.name for panel in found)), round(float(cell_px))
-
-
-def _split(stack: Stack, every: int) -> tuple[Stack, Stack]:
-    if every < 2:
-        raise UsageError(f"hold out every {every}: give at least 2, or nothing is left for training")
-    held_out = np.arange(len(stack.names)) % every == every - 1
-    return stack.part(~held_out), stack.part(held_out)
+def _batches(stack: Stack, size: int = 8) -> Iterator[Tensor]:
+    for start in range(0, len(stack.names), size):
+        yield torch.from_numpy(stack.floats(slice(start, start + size)))
 
 
 class Shelf:
     """Training batches with the teacher's answers, kept in half precision as far as memory allows."""
 
-    def __init__(self, model: Any, stack: Stack) -> None:
-        self._model, self._stack = model, stack
+    def __init__(self, ask: Callable[[Tensor], Sequence[Tensor]] | None, stack: Stack) -> None:
+        self._targets, self._stack = ask, stack
         self._kept: dict[tuple[int, int], list[Tensor]] = {}
         self._bytes = 0
 
-    def batch(self, chosen: Sequence[int], flips: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    def batch(self, chosen: Sequence[int], flips: Sequence[int]) -> tuple[Tensor, list[Tensor] | None]:
         """Panels `chosen`, each mirrored as its entry of `flips` says: bit 0 left-right, bit 1 top-bottom."""
-        rows = [_flipped(self._stack.tensor(index), flip) for index, flip in zip(chosen, flips, strict=True)]
+        rows = [
+            _flipped(torch.from_numpy(self._stack.floats(index)), flip)
+            for index, flip in zip(chosen, flips, strict=True)
+        ]
         batch = torch.stack(rows)
+        if self._targets is None:
+            return batch, None
         keys = list(zip(chosen, flips, strict=True))
         unknown = [place for place, key in enumerate(keys) if key not in self._kept]
         fresh = dict(zip(unknown, self._ask(batch[unknown]), strict=True)) if unknown else {}
@@ -171,7 +151,8 @@ class Shelf:
         return batch, [torch.stack(level).float() for level in zip(*answers, strict=True)]
 
     def _ask(self, batch: Tensor) -> list[list[Tensor]]:
-        levels = [level.half() for level in self._model.targets(batch)]
+        assert self._targets is not None
+        levels = [level.half() for level in self._targets(batch)]
         return [[level[row].clone() for level in levels] for row in range(len(batch))]
 
     def _keep(self, key: tuple[int, int], answer: list[Tensor]) -> None:
@@ -187,29 +168,57 @@ def _flipped(row: Tensor, flip: int) -> Tensor:
 
 
 def _fit(model: Any, stack: Stack, schedule: Schedule, seed: int, tell: Tell) -> list[float]:
-    """Train and fit what stands before and after the networks; the loss of every step."""
-    model.fit_input(stack.batches)
-    rng = np.random.default_rng(seed)
-    shelf, order = Shelf(model, stack), _endless(len(stack.names), rng)
-    optimiser = torch.optim.AdamW(model.trained(), lr=schedule.learning_rate)
-    steps = math.ceil(schedule.image_passes / schedule.batch)
+    """Train and fit what stands before and after the networks; the loss of every step of the last stage."""
+    model.fit_input(partial(_batches, stack))
+    losses: list[float] = []
+    for stage in model.stages():
+        losses = _run(stage, model, stack, schedule, np.random.default_rng(seed), tell)
+    model.eval()
+    model.fit_output(partial(_batches, stack))
+    return losses
+
+
+def _run(
+    stage: Stage, model: Any, stack: Stack, schedule: Schedule, rng: np.random.Generator, tell: Tell
+) -> list[float]:
+    shelf, order = Shelf(stage.targets, stack), _endless(len(stack.names), rng)
+    optimiser = torch.optim.AdamW(stage.parameters, lr=schedule.learning_rate)
+    steps = math.ceil(stage.image_passes / schedule.batch)
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step / steps))
     losses = []
     model.train()
     for step in range(steps):
-        tell("teaching", step, steps)
+        tell(f"teaching the {stage.name}", step, steps)
         chosen = [next(order) for _ in range(schedule.batch)]
         flips = rng.integers(0, 4 if schedule.flips else 1, schedule.batch).tolist()
-        batch, targets = shelf.batch(chosen, flips)
-        loss = model.loss(batch, None, targets)
+        mask = None
+        if stage.needs_defects:
+            batch, mask = _with_defects(stack, chosen, flips, rng)
+            targets = stage.targets(batch) if stage.targets else None
+        else:
+            batch, targets = shelf.batch(chosen, flips)
+        loss = stage.loss(batch, mask, targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         decay.step()
         losses.append(float(loss.detach()))
-    model.eval()
-    model.fit_output(stack.batches)
     return losses
+
+
+def _with_defects(
+    stack: Stack, chosen: Sequence[int], flips: Sequence[int], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Panels as floats, three in four with a synthetic defect, and the masks, bool [N, h, w]."""
+    rows, masks = [], []
+    for index, flip in zip(chosen, flips, strict=True):
+        frames, mask = stack.frames[index], np.zeros(stack.frames.shape[2:], bool)
+        if rng.uniform() < DEFECT_SHARE:
+            drawn = anomalies.draw(frames, rng)
+            frames, mask = drawn.frames, drawn.mask
+        rows.append(_flipped(torch.from_numpy(floats(frames)), flip))
+        masks.append(_flipped(torch.from_numpy(mask)[None], flip)[0])
+    return torch.stack(rows), torch.stack(masks)
 
 
 def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:
@@ -223,7 +232,7 @@ def _pace(done: float) -> float:
 
 
 def _export(model: Any, stack: Stack, folder: Path) -> None:
-    example = stack.tensor(slice(0, 2))
+    example = torch.from_numpy(stack.floats(slice(0, 2)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         torch.onnx.export(
@@ -246,7 +255,7 @@ def _prove(method: Any, settings: MethodSettings, stack: Stack, folder: Path) ->
     """Largest score difference of `weights.safetensors` in PyTorch and `network.onnx` in ONNX Runtime."""
     fresh = method.build(stack.frames.shape[1], settings)
     fresh.load_state_dict(load_file(folder / recipe.WEIGHTS))
-    batch = stack.tensor(slice(0, 8))
+    batch = torch.from_numpy(stack.floats(slice(0, 8)))
     with torch.no_grad():
         map, score = (each.numpy() for each in fresh.eval()(batch))
     runtime = runtimes.load("onnxruntime", "fp32")
@@ -257,77 +266,3 @@ def _prove(method: Any, settings: MethodSettings, stack: Stack, folder: Path) ->
     if not (map_error <= MAP_TOLERANCE and score_error <= SCORE_TOLERANCE):
         raise EngineError(f"the exported network differs from the taught one (map {map_error}, score {score_error})")
     return score_error
-
-
-def _facts(request: Request, settings: MethodSettings, stack: Stack, teacher: tuple[str, str]) -> dict[str, Any]:
-    return {
-        "product": request.panels.product,
-        "channels": tuple(map(_channel, request.panels.channels)),
-        "geometry": Resize(height=settings.height, width=settings.width),
-        "dtype": stack.frames.dtype.name,
-        "method": request.method,
-        "settings": settings.model_dump(mode="json"),
-        "mm_per_px": request.panels.facts.mm_per_px,
-    }
-
-
-def _channel(name: str) -> Channel:
-    light, mark, focus = name.rpartition("_")
-    return Channel(name=name, light=light, focus=focus) if mark else Channel(name=name, light=name)
-
-
-def _finish(
-    request: Request,
-    partial: Path,
-    facts: dict[str, Any],
-    held_out: Stack,
-    losses: Sequence[float],
-    area_px: int,
-    tell: Tell,
-) -> str | None:
-    """Score the held-out panels on the production path, set limits, choose golden panels, report, seal."""
-    unlimited = recipe.write(partial, {**facts, "limits": _unlimited()})
-    with open_detector(unlimited) as detector:
-        scores, maps = _scored(detector, held_out.frames, tell)
-        limits, remark = set_limits(scores, maps, request.promise, area_px)
-        rng = np.random.default_rng(request.seed)
-        recipe.write_golden(partial, golden.choose(detector, held_out.frames, limits.image, rng))
-    shown = [
-        report.Shown(*each) for each in zip(held_out.names, held_out.frames[:, 0], maps, scores.tolist(), strict=True)
-    ]
-    report.write(partial / "report.html", _table(facts, limits, remark), losses, shown, limits)
-    recipe.write(partial, {**facts, "limits": limits})
-    return remark
-
-
-def _scored(detector: Detector, frames: NDArray, tell: Tell) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    findings = []
-    for number, panel in enumerate(frames):
-        tell("scoring", number, len(frames))
-        findings += detector.inspect([panel])
-    return np.array([one.score for one in findings]), np.stack([one.map for one in findings])
-
-
-def _unlimited() -> Limits:
-    """Limits that reject nothing, for the recipe that scores the panels its limits are made of."""
-    nothing = ScoreStatistics(panels=0, mean=0.0, std=0.0, minimum=0.0, median=0.0, maximum=0.0)
-    most = float(np.finfo(np.float32).max)
-    promise = Promise(rate=1.0, confidence=0.0)
-    return Limits(image=most, pixel=most, low=-most, min_area_px=1, promise=promise, statistics=nothing)
-
-
-def _table(facts: dict[str, Any], limits: Limits, remark: str | None) -> dict[str, Any]:
-    training: Training = facts["training"]
-    kept = limits.promise
-    return {
-        "product": facts["product"],
-        "method": facts["method"],
-        "teacher": training.teacher,
-        "channels": ", ".join(channel.name for channel in facts["channels"]),
-        "input": f"{facts['geometry'].height} x {facts['geometry'].width} {facts['dtype']}",
-        "panels": f"{training.panels} taught, {training.held_out} held out",
-        "limit": f"{limits.image:.4g}",
-        "promise": f"at most {kept.rate:.1%} false rejects with {kept.confidence:.0%} confidence",
-        "remark": remark or "none",
-        **training.facts,
-    }

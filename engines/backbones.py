@@ -98,7 +98,7 @@ def load_weights(trunk: Trunk, kind: str, folder: Path | None) -> tuple[str, str
     """
     pattern = TEACHERS[kind].file
     if pattern is None:
-        return f"{kind}: random, from the seed", ""
+        return f"{kind}: made here from good panels and synthetic defects", ""
     if folder is None:
         raise UsageError(f"teacher {kind} needs its weights: give --teacher-weights DIR with {pattern}")
     found = sorted(Path(folder).glob(pattern))

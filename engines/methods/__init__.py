@@ -5,6 +5,8 @@ The training loop and the synthetic defects live in `calibration` and are passed
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,6 +39,22 @@ class MethodSettings(BaseModel):
     schedule: Schedule = Schedule()
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One part of teaching: `image_passes` panels are shown and `loss(batch, defect_mask, targets)` is minimised.
+
+    With `needs_defects`, most panels carry a synthetic defect and `defect_mask` is bool [N, H, W], else None.
+    `targets(batch)` are answers that stay the same during the stage, so that they can be kept; None: there are none.
+    """
+
+    name: str
+    image_passes: int
+    parameters: "Sequence[nn.Parameter]"
+    loss: "Callable[[Tensor, Tensor | None, Sequence[Tensor] | None], Tensor]"
+    needs_defects: bool = False
+    targets: "Callable[[Tensor], Sequence[Tensor]] | None" = None
+
+
 class Model(Protocol):
     """A network being taught, an `nn.Module`. Batches are float32 [N, C, H, W], 0..1."""
 
@@ -47,22 +65,12 @@ class Model(Protocol):
         """Learn what normal input looks like, before training. Each call gives all good panels once."""
         ...
 
-    def targets(self, batch: "Tensor") -> Sequence["Tensor"]:
-        """What the teacher says of `batch`; worth caching."""
-        ...
-
-    def loss(
-        self, batch: "Tensor", defect_mask: "Tensor | None", targets: Sequence["Tensor"] | None = None
-    ) -> "Tensor":
-        """To be minimised. `defect_mask` is bool [N, H, W], None where the method needs no defects."""
+    def stages(self) -> "Iterable[Stage]":
+        """What to train, in order; a stage is asked for when the one before it is done."""
         ...
 
     def fit_output(self, batches: Callable[[], Iterable["Tensor"]]) -> None:
         """Learn what normal maps and scores look like, after training, from panels that trained the network."""
-        ...
-
-    def trained(self) -> "Iterable[nn.Parameter]":
-        """The parameters that training changes."""
         ...
 
     def __call__(self, batch: "Tensor") -> "tuple[Tensor, Tensor]":
@@ -74,11 +82,13 @@ class Method(Protocol):
     """What a method's file offers."""
 
     Settings: type[MethodSettings]
-    needs_defects: bool
+    needs_defects: bool  # whether telling good from defective rests on synthetic defects
 
     def build(self, channels: int, settings: MethodSettings) -> "nn.Module": ...
 
-    def load_teacher(self, model: "nn.Module", weights: Any) -> tuple[str, str]: ...
+    def load_teacher(self, model: "nn.Module", weights: Path | None) -> tuple[str, str]:
+        """Fill the teacher from a folder; what it is and the SHA-256 of its file, "" where it is made here."""
+        ...
 
 
 def load(kind: str) -> Any:

@@ -13,23 +13,25 @@ highest hundredth (large, faint ones), standardised with the training panels. It
 was looked at.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engines.backbones import STRIDES, TEACHERS, Trunk, load_weights, receptive_field_px
 from engines.compare import cosine_distance, fuse, gaussian, interpolation, top_mean
-from engines.methods import MethodSettings
+from engines.methods import MethodSettings, Stage
 
 needs_defects = False
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOP_SHARE = 0.01
 POSITION_SIGMA = 3.0  # cells
+PROBE_WEIGHT = 8.0  # of a defective cell, of which there are few
 BALANCED_TOP = 6.0  # a border or glare must not drown the rest
 NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
 
@@ -48,6 +50,7 @@ class Settings(MethodSettings):
     """
 
     teacher: Literal["resnet18", "small"] = "resnet18"
+    teacher_passes: Annotated[int, Field(ge=0)] = 4000  # only for a teacher made here
     student_width: Annotated[int, Field(ge=4, le=128)] = 32
     student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
     blend: Literal["auto", "repeat", "colour", "statistics", "balanced"] = "auto"
@@ -134,6 +137,8 @@ class Mkd(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(inside, outside, 1) for inside, outside in pairs)
         self.receptive_field = receptive_field_px(TEACHERS[settings.teacher].blocks)
         self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
+        if settings.teacher == "small":
+            self.probes = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in self.teacher.widths)
         self._register_maps(settings)
 
     def _register_maps(self, settings: Settings) -> None:
@@ -153,25 +158,18 @@ class Mkd(nn.Module):
         self.teacher.eval()
         return self
 
-    def trained(self) -> list[nn.Parameter]:
-        return [*self.student.parameters(), *self.heads.parameters()]
-
     def fit_input(self, batches: Batches) -> None:
         self.blend.fit(batches)
-        if TEACHERS[self.settings.teacher].file is None:
-            self._settle_teacher(batches)
 
-    def _settle_teacher(self, batches: Batches) -> None:
-        """Give a teacher made here the batch-norm statistics of good panels, so that no channel is silent."""
-        norms = [module for module in self.teacher.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # cumulative mean
-            norm.train()
-        with torch.no_grad():
-            for batch in batches():
-                self.teacher(self.blend(batch))
-        self.teacher.eval()
+    def stages(self) -> Iterator[Stage]:
+        """A teacher made here first learns to find synthetic defects; then, always, the student imitates."""
+        if self.settings.teacher == "small" and self.settings.teacher_passes:
+            parameters = [*self.teacher.requires_grad_(True).parameters(), *self.probes.parameters()]
+            yield Stage("teacher", self.settings.teacher_passes, parameters, self._probe_loss, needs_defects=True)
+            self.teacher.requires_grad_(False).eval()
+        parameters = [*self.student.parameters(), *self.heads.parameters()]
+        passes = self.settings.schedule.image_passes
+        yield Stage("student", passes, parameters, self.loss, targets=self.targets)
 
     def targets(self, batch: Tensor) -> list[Tensor]:
         with torch.no_grad():
@@ -182,6 +180,19 @@ class Mkd(nn.Module):
         known = self.targets(batch) if targets is None else targets
         parts = [cosine_distance(*pair).mean() for pair in zip(known, self._imitate(batch), strict=True)]
         return torch.stack(parts).sum()
+
+    def _probe_loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
+        """Each level of the teacher tells by one 1x1 convolution which of its cells hold a synthetic defect."""
+        assert defect_mask is not None
+        marked = defect_mask[:, None].float()
+        self.teacher.train()
+        features = self.teacher(self.blend(batch))
+        losses = []
+        for stride, probe, level in zip(STRIDES, self.probes, features, strict=True):
+            cells = functional.max_pool2d(marked, stride)
+            weight = 1 + PROBE_WEIGHT * cells
+            losses.append(functional.binary_cross_entropy_with_logits(probe(level), cells, weight))
+        return torch.stack(losses).sum()
 
     def fit_output(self, batches: Batches) -> None:
         with torch.no_grad():

@@ -51,21 +51,41 @@ def test_maps_have_stride_four_and_rows_do_not_depend_on_the_batch(channels: int
     torch.testing.assert_close(scores[2:3], score, atol=1e-3, rtol=1e-3)
 
 
-def test_training_pulls_the_student_towards_the_teacher_and_leaves_the_teacher() -> None:
-    model = fitted().train()
-    before = [weights.clone() for weights in model.teacher.state_dict().values()]
-    batch = panels()
-    optimiser = torch.optim.AdamW(model.trained(), lr=2e-3)
+def losses_of(stage: methods.Stage, mask: "Tensor | None", steps: int = 12) -> list[float]:
+    optimiser = torch.optim.AdamW(stage.parameters, lr=2e-3)
     losses = []
-    for _ in range(12):
-        loss = model.loss(batch, None)
+    for _ in range(steps):
+        loss = stage.loss(panels(), mask, None)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
+    return losses
+
+
+def test_the_student_is_pulled_to_the_teacher_and_the_teacher_stays() -> None:
+    model = fitted(teacher_passes=0).train()
+    before = {name: weights.clone() for name, weights in model.teacher.state_dict().items()}
+    (stage,) = model.stages()
+    losses = losses_of(stage, None)
     assert losses[-1] < 0.8 * losses[0]
-    for old, new in zip(before, model.teacher.state_dict().values(), strict=True):
-        torch.testing.assert_close(old, new)
+    for name, weights in model.teacher.state_dict().items():
+        torch.testing.assert_close(before[name], weights)
+
+
+def test_a_teacher_made_here_learns_from_defects_first_and_then_stands_still() -> None:
+    model = fitted().train()
+    stages = model.stages()
+    first = next(stages)
+    assert first.needs_defects
+    mask = torch.zeros(6, 64, 96, dtype=torch.bool)
+    mask[:, 8:24, 8:24] = True
+    losses = losses_of(first, mask)
+    assert losses[-1] < losses[0]
+    second = next(stages)
+    assert not second.needs_defects
+    assert not any(weights.requires_grad for weights in model.teacher.parameters())
+    assert not any(module.training for module in model.teacher.modules())
 
 
 @pytest.mark.parametrize("blend", ["statistics", "balanced"])
