@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from engines.build import EngineKey, engine_key
+from engines.decide import Problem, decide
 from engines.detector import GeometryError, open_detector
 from engines.errors import EngineError, UsageError
 from engines.recipe import Recipe
+from engines.runtimes import onnxruntime
 from engines.station import StationCalibration
 
 Make = Callable[..., Recipe]
@@ -114,3 +116,41 @@ def test_a_network_of_another_shape_is_refused(make_recipe: Make) -> None:
     mixed = Recipe(two.path, three.manifest, three.hash)
     with pytest.raises(EngineError, match="teach again"), open_detector(mixed):
         pass
+
+
+def test_a_runtime_that_writes_nothing_never_passes_a_panel(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outputs are filled with NaN before each run: the last panel's answer cannot stand for this one's."""
+
+    class Silent:
+        def io_binding(self) -> object:
+            return self
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *arguments: None
+
+    recipe = make_recipe()
+    with onnxruntime.open_network(recipe.network, "fp32", 1, 2) as network:
+        answer = network.run({"panels": np.zeros((1, 2, 32, 32), np.float32)})
+        assert np.isfinite(answer["score"]).all()
+        monkeypatch.setattr(network, "_session", Silent())
+        network._bindings.clear()
+        answer = network.run({"panels": np.zeros((1, 2, 32, 32), np.float32)})
+        assert np.isnan(answer["score"]).all() and np.isnan(answer["map"]).all()
+        monkeypatch.undo()
+    found = decide(answer["map"][0], float(answer["score"][0]), recipe.manifest.limits, (32, 32))
+    assert not found.passed and found.problem is Problem.NOT_FINITE
+
+
+def test_tensors_that_do_not_fit_are_refused(make_recipe: Make) -> None:
+    with onnxruntime.open_network(make_recipe().network, "fp32", 1, 2) as network:
+        for wrong in (np.zeros((3, 2, 32, 32), np.float32), np.zeros((1, 2, 32, 32)), np.zeros((1, 2, 32, 31), "f4")):
+            with pytest.raises(EngineError, match="does not fit"):
+                network.run({"panels": wrong})
+
+
+def test_a_damaged_network_is_one_clear_line(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    recipe.network.write_bytes(b"nonsense")
+    with pytest.raises(EngineError, match="cannot load") as raised, open_detector(recipe):
+        pass
+    assert "\n" not in str(raised.value)
