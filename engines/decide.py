@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engines.recipe import Limits
 
 CHANNEL_SHARE = 0.5
+MOST_DEFECTS = 64  # listed; the mask shows all
 
 
 class Problem(StrEnum):
@@ -115,7 +116,7 @@ def _regions(
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     found = [_defect(fine, labels, stats[index], index) for index in range(1, count)]
     large = [one for one in found if one.area_px >= limits.min_area_px] or found
-    return mask, tuple(sorted(large, key=lambda one: one.peak, reverse=True))
+    return mask, tuple(sorted(large, key=lambda one: one.peak, reverse=True)[:MOST_DEFECTS])
 
 
 def _defect(fine: NDArray[np.float32], labels: NDArray, stats: NDArray, index: int) -> Defect:

@@ -19,6 +19,7 @@ from engines.station import IDENTITY, StationCalibration
 __all__ = ["Detector", "Finding", "GeometryError", "open_detector"]
 
 INPUT, MAP, SCORE = "panels", "map", "score"
+MOST_NAMED = 8  # defects of which the channels are looked up: a ruined panel must not cost the line its pace
 
 
 class GeometryError(PanelError):
@@ -94,8 +95,9 @@ class Detector:
         finding = decide(map, score, self.limits, (panel.shape[1], panel.shape[2]))
         if finding.passed or not finding.defects:
             return finding
-        named = tuple(with_channels(defect, panel, self._names) for defect in finding.defects)
-        return replace(finding, defects=named)
+        first, rest = finding.defects[:MOST_NAMED], finding.defects[MOST_NAMED:]
+        named = tuple(with_channels(defect, panel, self._names) for defect in first)
+        return replace(finding, defects=named + rest)
 
 
 class Gather:

@@ -55,7 +55,7 @@ def teach(
     hold_out_every: Annotated[int, typer.Option(min=2, help="every so many-th panel sets the limit")] = 5,
     rate: Annotated[float, typer.Option(min=0.0001, max=0.5, help="share of good panels that may be rejected")] = 0.02,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="with which that is promised")] = 0.9,
-    seed: Annotated[int, typer.Option(min=0, help="same seed, same recipe")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of every random draw")] = 0,
     json_file: JsonOption = None,
 ) -> None:
     """Teach a recipe from good panels."""

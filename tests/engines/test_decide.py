@@ -72,3 +72,11 @@ def test_a_defect_names_the_channels_that_show_it() -> None:
     frames[1, 18:22, 18:22] = 200
     named = with_channels(Defect(17, 17, 6, 6, 36, 1.0), frames, ("bright", "dark", "coaxial"))
     assert named.channels == ("dark",)
+
+
+def test_a_ruined_panel_lists_its_strongest_defects_and_shows_all() -> None:
+    map = np.zeros((40, 40), np.float32)
+    map[::2, ::2] = np.linspace(0.6, 0.9, 400).reshape(20, 20)
+    found = decide(map, 0.9, limits(), (40, 40))
+    assert len(found.defects) == 64 and found.mask.sum() == 400
+    assert found.defects[0].peak == pytest.approx(0.9)
