@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engines import plugins
 from engines.settings import checked
@@ -54,6 +54,15 @@ class Result:
 
 
 @dataclass(frozen=True)
+class ResultSeen:
+    """A result slot as it lies in the PLC; nothing in it is to be believed before it was checked."""
+
+    result: Result
+    check: int
+    seq_copy: int
+
+
+@dataclass(frozen=True)
 class LineStatus:
     """What the vision system says besides the slots."""
 
@@ -88,6 +97,15 @@ class Plc(Protocol):
     def status(self, status: LineStatus) -> None: ...
 
     def reconnect(self) -> None: ...
+
+
+@runtime_checkable
+class ProbingPlc(Plc, Protocol):
+    """A driver that can also write what no bridge writes, so that `takt plc probe` sees the PLC refuse it."""
+
+    def write_as_is(self, slot: int, wrong: ResultSeen) -> None:
+        """As `write`, in the same transactions, with whatever check word and copy are given."""
+        ...
 
 
 def connect(kind: str, settings: dict) -> AbstractContextManager[Plc]:

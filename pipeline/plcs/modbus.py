@@ -18,7 +18,7 @@ from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from pipeline.errors import PlcError
-from pipeline.plcs import LineStatus, Plc, PlcImage, Result, registers
+from pipeline.plcs import LineStatus, Plc, PlcImage, Result, ResultSeen, registers
 
 _SILENT = logging.CRITICAL + 1
 _BROKEN = (ModbusException, OSError, struct.error, IndexError)  # the latter two: an answer that is no Modbus
@@ -73,7 +73,13 @@ class ModbusPlc:
 
     def write(self, slot: int, result: Result) -> None:
         """Clear, then the payload, then `result_seq_copy`: exactly three transactions."""
-        words = registers.pack_result(result)
+        self._write(slot, registers.pack_result(result))
+
+    def write_as_is(self, slot: int, wrong: ResultSeen) -> None:
+        """As `write`, for `takt plc probe` alone: the check word and the copy may be wrong."""
+        self._write(slot, registers.pack_seen(wrong))
+
+    def _write(self, slot: int, words: list[int]) -> None:
         payload = registers.RESULT_COUNT - registers.COPY_COUNT
         start = registers.result_start(slot)
         self._begin()

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import Enum, StrEnum
 
 from pipeline.errors import PlcError
-from pipeline.plcs import SLOTS, LineStatus, PlcImage, Result, SlotSeen, check_word
+from pipeline.plcs import SLOTS, LineStatus, PlcImage, Result, ResultSeen, SlotSeen, check_word
 
 MAX_READ = 125  # registers in one Modbus read
 
@@ -85,15 +85,6 @@ class Register:
         if self.overflow is Overflow.REFUSED:
             raise PlcError(f"{self.name} = {value} does not fit a register (0 to {limit}); edit the line file")
         return value & limit if self.overflow is Overflow.WRAPS else min(max(value, 0), limit)
-
-
-@dataclass(frozen=True)
-class ResultSeen:
-    """A result slot as the PLC finds it; nothing in it is to be believed before it was checked."""
-
-    result: Result
-    check: int
-    seq_copy: int
 
 
 def _text_words(name: str, text: str) -> list[int]:
@@ -227,8 +218,13 @@ def unpack_image(words: Sequence[int]) -> PlcImage:
 
 def pack_result(result: Result) -> list[int]:
     """One result slot, [RESULT_COUNT] words; the last COPY_COUNT of them are `result_seq_copy`."""
-    check = check_word(result.seq, result.code, result.recipe_echo)
-    values = asdict(result) | {"result_seq": result.seq, "check": check, "result_seq_copy": result.seq}
+    return pack_seen(ResultSeen(result, check_word(result.seq, result.code, result.recipe_echo), result.seq))
+
+
+def pack_seen(seen: ResultSeen) -> list[int]:
+    """One result slot as it is, right or wrong, [RESULT_COUNT] words."""
+    result = seen.result
+    values = asdict(result) | {"result_seq": result.seq, "check": seen.check, "result_seq_copy": seen.seq_copy}
     return _pack(_RESULT_ROWS, values)
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.plcs import ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT, PASS_CODE, REJECT_CODE
-from pipeline.plcs.registers import ResultSeen
+from pipeline.plcs import ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT, PASS_CODE, REJECT_CODE, ResultSeen
 
 UNDECIDED = 0
 READY_STATES = (6, 7, 8)  # Ready, SingleExecution, ContinuousExecution of OPC 40100-1

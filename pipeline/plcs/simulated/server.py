@@ -13,8 +13,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from pipeline.errors import PlcError
-from pipeline.plcs import LineStatus, registers
-from pipeline.plcs.registers import ResultSeen
+from pipeline.plcs import LineStatus, ResultSeen, registers
 
 DEVICE_ID = 1
 FUNCTIONS = (3, 6, 16, 23)  # those for holding registers; a coil's address would mean something else
