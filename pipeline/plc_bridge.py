@@ -145,6 +145,8 @@ class Bridge:
         self.halting = True
         patience_ns = (self.config.timing.ack_ms + 100) * MS
         end_ns = time.monotonic_ns() + patience_ns
+        self._beat_if_due(time.monotonic_ns())  # a PLC that knows the state places nothing from here on
+        self._look_at_plc()  # what it placed before that
         self._step(Stopping())
         while self.state.panels and self.linked and time.monotonic_ns() < end_ns:
             self.bus.poll(self.config.timing.poll_ms)

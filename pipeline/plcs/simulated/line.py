@@ -13,6 +13,7 @@ from pipeline.plcs.simulated.settings import Settings
 
 WRAP = 1 << 32
 START_STATES = (6, 8)  # Ready, ContinuousExecution
+HALTED = 2  # the vision system is being stopped on purpose: the belt stands, and no panel is lost unseen
 MS = 1_000_000
 BEAT_NS = 50 * MS  # both sides beat at 20 Hz
 LOST_NS = 4 * BEAT_NS  # the third beat is missed for good when the fourth is due
@@ -64,7 +65,7 @@ class Line:
         if self._due_ns is None and self._may_start(vision):
             self._due_ns = now_ns
         if not self._all_placed and self._due_ns is not None and now_ns >= self._due_ns:
-            self._place(now_ns, self._due_ns)
+            self._place(now_ns, self._due_ns, vision)
         self._beat_if_due(now_ns)
         return self._next_due_ns()
 
@@ -152,13 +153,13 @@ class Line:
         self._memory.put("ack_code", ack_code, seq % SLOTS)
         self._memory.put("ack_seq", seq, seq % SLOTS)
 
-    def _place(self, now_ns: int, due_ns: int) -> None:
-        """Trigger the next panel, or let the line stand while its slot is in use."""
+    def _place(self, now_ns: int, due_ns: int, vision: Vision) -> None:
+        """Trigger the next panel, or let the line stand while its slot is in use or the vision system is halted."""
         while self._seq in self._settings.skip_seqs:
             self._seq = _next(self._seq)
             self._counts["skipped"] += 1
         slot = self._seq % SLOTS
-        if slot in self._open or self._memory.code(slot):
+        if slot in self._open or self._memory.code(slot) or vision.state == HALTED:
             self._counts["blocked"] += not self._blocked
             self._blocked = True
             return

@@ -92,6 +92,15 @@ def test_a_line_may_be_told_not_to_wait(stack, path):
     assert bench.pulses == [(0, START_NS)]
 
 
+def test_the_belt_stands_while_the_vision_system_is_halted(stack, path):
+    bench = Bench(stack, path)
+    bench.go(150)
+    bench.go(1000, state=2)
+    assert bench.image.triggers == 2
+    bench.go(50, state=6)
+    assert bench.image.triggers == 3
+
+
 def test_a_trigger_carries_the_panel_and_comes_every_takt(stack, path):
     bench = Bench(stack, path, panel_ids=("A1", "B2"), recipe_no=7)
     bench.go(350)
