@@ -172,10 +172,13 @@ class Bus:
         socket.setsockopt(zmq.IDENTITY, self._stage.encode())
         return self._connect(socket, [endpoint], accepts)
 
-    def push(self, endpoint: str, topic: str) -> Port:
-        """Connects; sends only to a peer that is there."""
+    def push(self, endpoint: str, topic: str, keep: int = 0) -> Port:
+        """Connects; sends only to a peer that is there, or keeps so many messages for one that is not."""
         socket = self._socket(zmq.PUSH, [topic])
-        socket.setsockopt(zmq.IMMEDIATE, 1)
+        if keep:
+            socket.setsockopt(zmq.SNDHWM, keep)
+        else:
+            socket.setsockopt(zmq.IMMEDIATE, 1)
         return self._connect(socket, [endpoint], [topic])
 
     def pull(self, endpoint: str, topic: str, queue: int | None = None) -> Port:

@@ -27,7 +27,8 @@ class EvidenceSender:
     def __init__(self, config: LineConfig, bus: Bus) -> None:
         self._ring = Ring(config.ring(POOL))
         self._ring.take_over()
-        self._port = bus.push(config.socket("evidence"), "evidence")
+        # The archiver starts slower than the line and may come back later: until then evidence waits in the pool.
+        self._port = bus.push(config.socket("evidence"), "evidence", keep=config.archive.slots)
         self.dropped = 0
 
     def send(
