@@ -51,6 +51,7 @@ class Running:
     process: subprocess.Popen[bytes]
     since_s: float
     restarts: Restarts
+    proven: bool = False  # it, or one before it, has been up: its fall is no mistake in the line file
     health: Health | None = None
     heard_s: float = 0.0
 
@@ -80,7 +81,7 @@ class Supervisor:
             self._port = bus.sub([self.config.socket(f"health-{stage.name}") for stage in table], "health")
             self._bus = bus
             for stage in table:
-                self._start(stage, self._bounds())
+                self._start(stage, self._bounds(), proven=False)
             self._stack = self._stack.pop_all()
         return self
 
@@ -126,7 +127,7 @@ class Supervisor:
 
     # --- a stage's life ---
 
-    def _start(self, stage: Stage, restarts: Restarts) -> None:
+    def _start(self, stage: Stage, restarts: Restarts, *, proven: bool) -> None:
         log = self.config.state / "logs" / f"{stage.name}.log"
         command = [sys.executable, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
         with log.open("ab") as stream:
@@ -134,7 +135,7 @@ class Supervisor:
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
         now = time.monotonic()
-        self.running[stage.name] = Running(stage, process, now, restarts, heard_s=now)
+        self.running[stage.name] = Running(stage, process, now, restarts, proven, heard_s=now)
 
     def _bounds(self) -> Restarts:
         bounds = self.config.supervisor
@@ -144,12 +145,13 @@ class Supervisor:
         bounds = self.config.supervisor
         status = row.process.poll()
         began = row.health is not None and row.health.state != "starting"
+        row.proven = row.proven or began
         if status is None:
             if now - row.heard_s > (bounds.silent_s if began else bounds.start_s):
                 LOG.error("stage hangs", extra={"which": row.stage.name})
                 row.process.kill()
             return
-        if not began:
+        if not row.proven:
             raise StageError(f"{row.stage.name} did not start: {self._last_words(row.stage)}")
         LOG.error("stage fell", extra={"which": row.stage.name, "status": status})
         if not row.restarts.allow(now):
@@ -157,7 +159,7 @@ class Supervisor:
                 f"{row.stage.name} fell more than {bounds.restarts} times in {bounds.restart_window_s} s, the line"
                 f" stops: {self._last_words(row.stage)}"
             )
-        self._start(row.stage, row.restarts)
+        self._start(row.stage, row.restarts, proven=True)
 
     def _last_words(self, stage: Stage) -> str:
         log = self.config.state / "logs" / f"{stage.name}.log"
