@@ -102,5 +102,6 @@ def _print_truth(summary: dict[str, Any], console: Console) -> None:
 
 
 def exit_status(summary: dict[str, Any]) -> int:
-    """0 when every panel is accounted for and no fault occurred."""
-    return 0 if summary["reconciled"] and not summary["faults"] else 1
+    """0 when every panel is accounted for and no fault occurred but those that a stop asked for brings about."""
+    asked_for = {Fault.STOPPED} if summary["interrupted"] else set()
+    return 0 if summary["reconciled"] and summary["faults"].keys() <= asked_for else 1
