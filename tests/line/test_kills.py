@@ -1,0 +1,158 @@
+"""Stages are killed while panels pass: every trigger still has one outcome, and nothing passes uninspected."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import (
+    PATIENCE_S,
+    Line,
+    assert_accounted,
+    assert_every_pass_was_inspected,
+    counted,
+    ledger_records,
+    leftovers,
+    passed,
+    plc_rows,
+    processes,
+    running,
+)
+
+from pipeline.config import LineConfig, load
+from pipeline.store import Store
+
+ENDLESS = {"settings": {"panels": 0}}
+
+
+@pytest.mark.parametrize("stage", ["capture_top", "inspector", "plc_bridge", "archiver"])
+def test_a_killed_stage_costs_panels_and_no_truth(start: Callable[..., Line], stage: str) -> None:
+    line = start(conveyor=ENDLESS)
+    line.until_all_up()
+    line.until_decided(3)
+    for _ in range(2):
+        old = line.kill(stage)
+        if stage != "plc_bridge":  # without it a slot may stay taken, and the belt stands
+            line.until_decided(len(line.rows()) + 4, watching=False)
+        line.until_restarted(stage, old)
+        line.until_passing_again()
+    line.supervisor.stop()
+    count = assert_accounted(line.config)
+    assert_every_pass_was_inspected(line.config)
+    assert count.passed > 3
+    assert len(ledger_records(line.config, "trigger")) == len(ledger_records(line.config, "outcome"))
+
+
+@pytest.mark.parametrize("stage", ["capture_top", "inspector"])
+def test_nothing_passes_while_a_stage_that_judges_is_down(start: Callable[..., Line], stage: str) -> None:
+    line = start(conveyor=ENDLESS)
+    line.until_decided(3)
+    line.kill(stage)
+    down_ns = time.monotonic_ns()
+    line.until(lambda: sum(row["trigger_ns"] > down_ns for row in line.rows()) >= 4, "four panels", watching=False)
+    assert not any(passed(row) for row in line.rows() if row["trigger_ns"] > down_ns)
+
+
+def test_a_dead_archiver_delays_no_verdict_and_the_store_catches_up(start: Callable[..., Line]) -> None:
+    line = start(conveyor=ENDLESS)
+    line.until_all_up()
+    line.until_decided(3)
+    old = line.kill("archiver")
+    decided = len(line.rows())
+    line.until_decided(decided + 10, watching=False)
+    assert all(row["fault"] == 0 and row["acknowledged"] for row in line.rows())
+    line.until_restarted("archiver", old)
+    line.supervisor.stop()
+    store = Store(line.config.state)
+    try:
+        rows = {panel.token: panel.outcome for panel in store.panels()}
+    finally:
+        store.close()
+    assert rows == {record["token"]: record["outcome"] for record in line.records("outcome")}
+
+
+def test_a_stage_that_hangs_is_killed_and_comes_back(start: Callable[..., Line]) -> None:
+    line = start(conveyor=ENDLESS, supervisor={"silent_s": 1})
+    line.until_decided(2)
+    old = line.pid("inspector")
+    os.kill(old, signal.SIGSTOP)
+    line.until_restarted("inspector", old)
+    line.until_passing_again()
+    line.supervisor.stop()
+    assert_accounted(line.config)
+
+
+@contextmanager
+def takt_run(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`takt run` as a person starts it."""
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _until(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"waited for {what}"
+        time.sleep(0.02)
+
+
+def _until_decided(config: LineConfig, panels: int) -> None:
+    _until(lambda: len(plc_rows(config)) >= panels, f"{panels} panels")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_line_in_order(line_file: Callable[..., Path], number: signal.Signals) -> None:
+    path = line_file(conveyor=ENDLESS)
+    config = load(path)
+    with takt_run(path) as process:
+        _until_decided(config, 5)
+        process.send_signal(number)
+        said, complaints = process.communicate(timeout=PATIENCE_S)
+    assert leftovers(config) == []
+    assert "reconciled with the ledger and the PLC: yes" in said
+    count = assert_accounted(config)
+    assert f"{count.triggers} panels" in said
+    assert set(count.faults) <= {"STOPPED"}
+    assert process.returncode == 0, complaints
+
+
+def test_ctrl_c_from_a_terminal_reaches_only_the_supervisor(line_file: Callable[..., Path]) -> None:
+    """A terminal sends SIGINT to the whole process group; the stages must wait to be asked in their order."""
+    path = line_file(conveyor=ENDLESS)
+    config = load(path)
+    with takt_run(path) as process:
+        _until_decided(config, 3)
+        for stage in processes(config):
+            os.kill(int(stage.split()[0]), signal.SIGINT)
+        decided = len(plc_rows(config))
+        _until_decided(config, decided + 3)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE_S)
+    assert leftovers(config) == []
+    assert_accounted(config)
+
+
+def test_the_stages_die_with_the_supervisor_and_the_next_start_works(line_file: Callable[..., Path]) -> None:
+    path = line_file(conveyor=ENDLESS)
+    config = load(path)
+    with takt_run(path) as process:
+        _until_decided(config, 4)
+        process.kill()
+    _until(lambda: processes(config) == [], "the stages' end")
+    killed_at = len(ledger_records(config, "trigger"))
+    with running(path) as line:
+        line.until_passing_again()
+        line.supervisor.stop()
+    count = assert_accounted(config)
+    assert count.triggers > killed_at
+    assert_every_pass_was_inspected(config)
+    assert counted(config).intact
