@@ -29,6 +29,7 @@ class Window:
 
     token: str
     seq: int
+    edge_ns: int
     opens_ns: int
     closes_ns: int
     got: int = 0
@@ -70,10 +71,11 @@ class Paired:
 
 @dataclass(frozen=True)
 class Refused:
-    """The trigger gets no set."""
+    """The trigger gets no set; `index` names the one that nobody gets now, where it was complete."""
 
     token: str
     fault: Fault
+    index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,25 @@ def step(state: State, event: Event) -> tuple[State, list[Result]]:
     """The next state and what to do now, in order."""
     match event:
         case TriggerSeen():
-            return _match(_opened(state, event))
+            opened = _opened(state, event)
+            return _irregular(opened, early=True) if _strayed(state, event) else _match(opened)
         case FrameSeen():
             return _match(replace(state, frames=(*state.frames, event)))
         case Tick(now_ns):
             return _expired(state, now_ns)
+
+
+def _strayed(state: State, trigger: TriggerSeen) -> bool:
+    """The set paired last goes on so near to this edge that its end, or all of it, may be this trigger's.
+
+    That is how a missed edge shows on a line whose panels follow faster than the exposure window is long. Near
+    is `early_ns`, and on a line faster than four times that, a quarter of the time from edge to edge.
+    """
+    last = state.last
+    if state.windows or last is None:
+        return False
+    near_ns = min(state.rules.early_ns, (trigger.edge_ns - last.edge_ns) // 4)
+    return last.closes_ns >= trigger.edge_ns - near_ns
 
 
 def _opened(state: State, trigger: TriggerSeen) -> State:
@@ -117,7 +133,8 @@ def _opened(state: State, trigger: TriggerSeen) -> State:
     elif state.last:
         opens = max(opens, state.last.closes_ns)
     fault = Fault.ASSOCIATION if state.tainted else None
-    window = Window(trigger.token, trigger.seq, opens, trigger.edge_ns + rules.exposure_ns, fault=fault)
+    closes = trigger.edge_ns + rules.exposure_ns
+    window = Window(trigger.token, trigger.seq, trigger.edge_ns, opens, closes, fault=fault)
     first = trigger.seq if state.first_seq is None else state.first_seq
     return replace(state, first_seq=first, windows=(*before, window), tainted=False)
 
@@ -127,7 +144,7 @@ def _match(state: State) -> tuple[State, list[Result]]:
     while state.windows and state.frames:
         frame, window = state.frames[0], state.windows[0]
         if not _fits(state, frame, window):
-            irregular, refused = _irregular(state)
+            irregular, refused = _irregular(state, early=frame.exposed_ns < window.opens_ns)
             return irregular, results + refused
         window = replace(window, got=window.got + 1, fault=window.fault or frame.problem)
         state = replace(state, frames=state.frames[1:], windows=(window, *state.windows[1:]))
@@ -146,20 +163,16 @@ def _fits(state: State, frame: FrameSeen, window: Window) -> bool:
 
 
 def _finished(window: Window, index: int) -> Result:
-    return Refused(window.token, window.fault) if window.fault else Paired(window.token, index)
+    return Refused(window.token, window.fault, index) if window.fault else Paired(window.token, index)
 
 
-def _irregular(state: State) -> tuple[State, list[Result]]:
-    """Both neighbours are rejected: what is open now, or else the set paired last and the trigger to come."""
-    if state.windows:
-        shown_in, after = state.windows[0], state.windows[1:]
-        refused = [Refused(shown_in.token, shown_in.fault or Fault.ASSOCIATION)]
-        refused += [Refused(window.token, Fault.ASSOCIATION) for window in after]
-    else:
-        after = ()
-        refused = [Refused(state.last.token, Fault.ASSOCIATION)] if state.last else []
-    cleared = State(state.rules, tainted=not after)
-    return cleared, [*refused, Rearm()]
+def _irregular(state: State, *, early: bool = False) -> tuple[State, list[Result]]:
+    """Both neighbours are rejected: what is open now and, `early` or if nothing is open, the set paired last."""
+    refused: list[Result] = []
+    if state.last and (early or not state.windows):
+        refused.append(Refused(state.last.token, Fault.ASSOCIATION))
+    refused += [Refused(window.token, window.fault or Fault.ASSOCIATION) for window in state.windows]
+    return State(state.rules, tainted=True), [*refused, Rearm()]  # arming may fall into the next one's exposures
 
 
 def _expired(state: State, now_ns: int) -> tuple[State, list[Result]]:

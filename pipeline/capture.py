@@ -74,16 +74,25 @@ class Capture:
         for received in self.control.drain():
             if isinstance(received.message, Trigger):
                 self._announced(received.message)
-        for item in self.grabber.take():
-            if isinstance(item, FilledSet):
-                self.filled[item.index] = item
-            else:
-                self._step(item)
+        self._take_frames()
+        self.carrier.collect()
         self._step(association.Tick(now_ns))
         if now_ns - self._told_ns > PRESENCE_NS:
             self._told_ns = now_ns
             here = Presence(station=self.config.station, stage=self.name, role="capture", ready=True)
             self.control.send("presence", here)
+
+    def _take_frames(self) -> None:
+        """What the camera gave; the rest of it is void once one of these frames made the camera arm anew."""
+        armed = self.rearmed
+        for item in self.grabber.take():
+            void = self.rearmed != armed
+            if isinstance(item, FrameSeen) and not void:
+                self._step(item)
+            elif isinstance(item, FilledSet) and void:
+                self.ring.drop(item.slot)
+            elif isinstance(item, FilledSet):
+                self.filled[item.index] = item
 
     def counters(self) -> dict[str, int | float]:
         return {
@@ -105,8 +114,8 @@ class Capture:
             match result:
                 case Paired(token, index):
                     self._ship(self.triggers.pop(token), self.filled.pop(index))
-                case Refused(token, fault):
-                    self._refuse(token, fault, event)
+                case Refused(token, fault, index):
+                    self._refuse(token, fault, index)
                 case Rearm():
                     self._rearm()
 
@@ -152,15 +161,14 @@ class Capture:
         )
         self.control.send("captured", captured)
 
-    def _refuse(self, token: str, fault: Fault, event: association.Event) -> None:
+    def _refuse(self, token: str, fault: Fault, index: int | None) -> None:
         self.triggers.pop(token, None)
         self.refused += 1
         LOG.warning("set refused", extra={"token": token, "fault": fault.value})
         self._report(token, None, "", fault)
-        if isinstance(event, FrameSeen):
-            unused = self.filled.pop(event.counter // len(self.camera.channels), None)
-            if unused is not None:
-                self.ring.drop(unused.slot)
+        unused = None if index is None else self.filled.pop(index, None)
+        if unused is not None:
+            self.ring.drop(unused.slot)
 
     def _rearm(self) -> None:
         self.rearmed += 1
