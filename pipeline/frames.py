@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Protocol
 
@@ -50,13 +51,13 @@ def create_ring(name: str, slots: int, slot_bytes: int) -> None:
         ConfigError: the shared memory is too small for it.
     """
     path, size = SHARED / name, _pages(_ROW * (slots + 1)) + slots * _pages(slot_bytes)
+    head = np.array([MAGIC, FORMAT, slots, _pages(slot_bytes)], "<u8").tobytes()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if os.fstat(descriptor).st_size != size:
+        if os.fstat(descriptor).st_size != size or os.pread(descriptor, len(head), 0) != head:
             os.ftruncate(descriptor, 0)
             os.posix_fallocate(descriptor, 0, size)
-            with mmap.mmap(descriptor, size) as memory:
-                np.frombuffer(memory, "<u8", 8)[:4] = MAGIC, FORMAT, slots, _pages(slot_bytes)
+            os.pwrite(descriptor, head, 0)
     except OSError as error:
         path.unlink(missing_ok=True)
         free_mb = _free_mb()
@@ -141,9 +142,13 @@ class Ring:
         self._head[slot, STATE] = IN_USE
         return True
 
+    def generation(self, slot: int) -> int:
+        """How often the slot was acquired; names what lies in it."""
+        return int(self._head[slot, GENERATION])
+
     def holds(self, slot: int, generation: int) -> bool:
         """True while the slot still carries that generation; ask again after copying."""
-        return slot < self.slots and int(self._head[slot, GENERATION]) == generation
+        return slot < self.slots and self.generation(slot) == generation
 
     def release(self, slot: int, generation: int) -> None:
         """Give a slot back."""
@@ -178,6 +183,10 @@ class Carrier(Protocol):
         """The message is on its way; a carrier that sends pixels waits for ZeroMQ to be done with them."""
         ...
 
+    def collect(self) -> None:
+        """Free what has left since; call it at every turn, or a full ring stays full."""
+        ...
+
 
 @dataclass
 class RingCarrier:
@@ -193,29 +202,30 @@ class RingCarrier:
     def sent(self, slot: int, tracker: Tracker | None) -> None:
         pass
 
+    def collect(self) -> None:
+        pass
+
 
 @dataclass
 class FrameCarrier:
     """Another host: the pixels follow the message, uncopied; the slot is free once ZeroMQ let go of them."""
 
     ring: Ring
-    pending: list[tuple[int, Tracker]] = field(default_factory=list)
+    pending: list[tuple[int, int, Tracker]] = field(default_factory=list)  # slot, generation
 
     def ship(self, slot: int, token: str, frames: Frames, lease_ns: int) -> tuple[Frames, tuple[memoryview, ...]]:
-        self.collect()
         self.ring.publish(slot, token, _size(frames), frames.digest, lease_ns)
         return frames, (self.ring.room(slot)[: _size(frames)],)
 
     def sent(self, slot: int, tracker: Tracker | None) -> None:
         if tracker is not None:
-            self.pending.append((slot, tracker))
+            self.pending.append((slot, self.ring.generation(slot), tracker))
 
     def collect(self) -> None:
-        """Free the slots that have left."""
-        done = [entry for entry in self.pending if entry[1].done]
-        for entry in done:
-            self.pending.remove(entry)
-            self.ring.drop(entry[0])
+        for slot, generation, tracker in self.pending:
+            if tracker.done:
+                self.ring.release(slot, generation)  # not drop: the lease may have run out, and the slot be another's
+        self.pending = [entry for entry in self.pending if not entry[2].done]
 
 
 class Reader:
@@ -226,6 +236,8 @@ class Reader:
 
     def hold(self, frames: Frames, behind: Sequence[memoryview]) -> Held | None:
         """The image set a message speaks of, or None when its slot is gone or its size is wrong."""
+        if not _size(frames):
+            return None
         if frames.ring is None:
             return self._loose(frames, behind)
         ring = self._ring(frames.ring)
@@ -236,7 +248,7 @@ class Reader:
         return Held(pixels, lambda: ring.holds(slot, generation), lambda: ring.release(slot, generation))
 
     def _ring(self, name: str) -> Ring | None:
-        if name not in self._rings and "/" not in name and (SHARED / name).exists():
+        if name not in self._rings and "/" not in name and (SHARED / name).is_file():
             self._rings[name] = Ring(name)
         return self._rings.get(name)
 
@@ -248,7 +260,7 @@ class Reader:
 
 
 def _size(frames: Frames) -> int:
-    return int(np.prod(frames.shape)) * np.dtype(frames.dtype).itemsize
+    return prod(frames.shape) * np.dtype(frames.dtype).itemsize
 
 
 def _pixels(frames: Frames, memory: memoryview) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -18,6 +18,7 @@ from pipeline.messages import Fault
 
 LOG = logger("capture")
 GRAB_MS = 20
+MOST_FAILURES = 50  # sets lost one after the other: the camera is gone, and opened again by the next process
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Grabber:
         self._out: deque[tuple[int, FilledSet | FrameSeen]] = deque()
         self._wanted, self._epoch = 0, 0  # arming asked for, arming done
         self._end = threading.Event()
+        self._died: Exception | None = None
+        self._in_a_row = 0
         self.failures = 0
         self.exhausted = False
         self.wake = os.eventfd(0, os.EFD_NONBLOCK)
@@ -55,11 +58,17 @@ class Grabber:
         self._thread.start()
 
     def take(self) -> list[FilledSet | FrameSeen]:
-        """What came since the last call, in order; nothing from before the last `rearm`."""
+        """What came since the last call, in order; nothing from before the last `rearm`.
+
+        Raises:
+            CameraError: the camera is gone; and whatever else ended the thread.
+        """
         try:
             os.eventfd_read(self.wake)
         except BlockingIOError:
             return []
+        if self._died:
+            raise self._died
         found = [self._out.popleft() for _ in range(len(self._out))]
         for epoch, item in found:
             if epoch != self._wanted and isinstance(item, FilledSet):
@@ -76,6 +85,13 @@ class Grabber:
         os.close(self.wake)
 
     def _run(self) -> None:
+        try:
+            self._grab_all()
+        except Exception as error:  # a capture without its thread would look alive
+            self._died = error
+            os.eventfd_write(self.wake, 1)
+
+    def _grab_all(self) -> None:
         self._camera.arm()
         expected, filling, given_up = 0, None, range(0)
         while not self._end.is_set():
@@ -113,14 +129,17 @@ class Grabber:
         exposure = self._camera.grab(room, GRAB_MS)
         if exposure is None:
             return None
+        self._in_a_row = 0
         self._note(filling, exposure, room.nbytes)
         return FrameSeen(exposure.counter, exposure.exposed_ns, filling.problem)
 
     def _give_up(self, filling: _Filling, expected: int, error: CameraError) -> range:
         """A lost frame costs its set and no other; returns the counters that are lost with it."""
-        self.failures += 1
+        self.failures, self._in_a_row = self.failures + 1, self._in_a_row + 1
         LOG.warning("frame lost", extra={"why": str(error)})
         self._drop(filling)
+        if self._in_a_row > MOST_FAILURES:
+            raise CameraError(f"{MOST_FAILURES} image sets lost one after the other: {error}") from error
         lost = range(expected, (filling.index + 1) * self._channels)
         for counter in lost:
             self._give(FrameSeen(counter, time.monotonic_ns(), Fault.CAMERA))
