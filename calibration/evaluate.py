@@ -1,7 +1,6 @@
 """A recipe against the labelled panels of a set, through the production path."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,9 @@ import numpy as np
 from calibration import metrics
 from calibration.metrics import Result
 from calibration.panels import Panel, PanelSet, read_panel
+from calibration.stack import Tell
 from engines.detector import Detector
 from engines.errors import PanelError
-
-Tell = Callable[[str, int, int], None]
 
 
 def evaluate(detector: Detector, panels: PanelSet, tell: Tell = lambda phase, done, total: None) -> dict[str, Any]:

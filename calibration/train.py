@@ -1,5 +1,6 @@
 """Good panels -> recipe. The only place where the line's networks are trained; needs the extra [teach]."""
 
+import logging
 import math
 import resource
 import shutil
@@ -233,6 +234,7 @@ def _pace(done: float) -> float:
 
 def _export(model: Any, stack: Stack, folder: Path) -> None:
     example = torch.from_numpy(stack.floats(slice(0, 2)))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports which optional packages it lacks
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         torch.onnx.export(

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID, TimeRemainingColumn
 
 from calibration import overlay
 from calibration.panels import PanelSet, panels_at, read_panel
+from calibration.stack import Tell
 from engines import recipe as recipes
 from engines.decide import Problem
 from engines.detector import Detector, Finding, GeometryError, open_detector
@@ -29,7 +30,6 @@ FAULTS = {
     Problem.IMPLAUSIBLE: Fault.IMPLAUSIBLE,
 }
 
-Tell = Callable[[str, int, int], None]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe folder")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
 RuntimeOption = Annotated[str, typer.Option(help="what runs the network")]
