@@ -1,15 +1,16 @@
 """Everything about a line file that can be known before a start."""
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from engines import plugins
 from engines import recipe as recipes
 from engines.build import engine_key
 from engines.recipe import Recipe
 from engines.settings import checked
+from pipeline import cameras, plcs
 from pipeline.config import LineConfig
 from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
@@ -23,15 +24,17 @@ def check_line(config: LineConfig) -> Iterator[str]:
     Raises:
         TaktError: the first thing that would keep the line from running, and what to do about it.
     """
+    state = _check_state(config.state)
+    _check_idle(config)
     for number, path in config.recipe_paths().items():
         recipe = recipes.load(path)
         _check_channels(config, recipe)
         key = engine_key(recipe, config.engine.runtime, config.engine.precision)
         yield f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}, engine {key.hash[:12]} on {key.device}"
     for camera in config.cameras:
-        camera_settings(config, camera)
+        cameras.replayed(camera.kind, camera_settings(config, camera))
         yield f"camera {camera.name}: {camera.kind}, {len(camera.channels)} channels, {camera.slots} slots"
-    checked(plugins.load("pipeline.plcs", config.plc.kind).Settings, config.plc.settings, "plc.settings", ConfigError)
+    checked(plcs.driver(config.plc.kind).Settings, config.plc.settings, "plc.settings", ConfigError)
     yield f"plc: {config.plc.kind}"
     if config.conveyor:
         settings = conveyor_settings(config)
@@ -39,7 +42,17 @@ def check_line(config: LineConfig) -> Iterator[str]:
         yield f"conveyor: one panel every {settings.takt_ms} ms on {settings.host}:{settings.port}"
     yield from _check_outcomes(config)
     yield from _check_memory(config)
-    yield f"state: {_check_state(config.state)}"
+    yield f"state: {state}"
+
+
+def _check_idle(config: LineConfig) -> None:
+    """Said before anything else: a line that runs already also has its ports in use."""
+    if config.lock.exists():
+        with config.lock.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"a line is running already in {config.state}: stop it first") from None
 
 
 def _check_channels(config: LineConfig, recipe: Recipe) -> None:

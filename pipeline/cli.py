@@ -5,13 +5,13 @@ import shutil
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from pipeline import cli_recipe
-from pipeline.errors import ConfigError, TaktError
+from pipeline.errors import ConfigError, TaktError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
@@ -111,8 +111,12 @@ def ledger_verify(
 
 def write_json(path: Path | None, figures: dict[str, Any]) -> None:
     """The figures beside the table; nothing without a path."""
-    if path is not None:
+    if path is None:
+        return
+    try:
         path.write_text(json.dumps(figures, indent=1) + "\n")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}; name another file for --json") from None
 
 
 def _run(config: Any, json_file: Path | None) -> None:
@@ -148,12 +152,28 @@ def _free_port(wanted: int) -> int:
 
 
 def main() -> None:
-    """Entry point: every error of ours is one line on stderr and its own exit status."""
+    """Entry point: every error of ours, and every wrong use, is one line on stderr and its own exit status."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except TaktError as error:
-        sys.stderr.write(f"takt: {error}\n")
-        sys.exit(error.exit_status)
+        _fail(str(error), error.exit_status)
+    except typer.Abort:
+        _fail("stopped", 130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's usage errors have no public name in all its versions
+            raise
+        said = " ".join(error.format_message().split())
+        _fail(f"{said.rstrip('.')}; see {_help_of(error)}" if said else "", 2)
+
+
+def _fail(said: str, status: int) -> NoReturn:
+    sys.stderr.write(f"takt: {said}\n" if said else "")
+    sys.exit(status)
+
+
+def _help_of(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'takt'} --help"
 
 
 if __name__ == "__main__":

@@ -125,6 +125,11 @@ class LineConfig(Settings):
         return self.state / "ledger"
 
     @property
+    def lock(self) -> Path:
+        """Held locked by the supervisor that runs this line."""
+        return self.state / "running"
+
+    @property
     def run_id(self) -> str:
         """Names this line's sockets and shared memory; the same after a crash, so that leftovers are found."""
         return f"{os.getuid()}-{blake2s(os.fspath(self.state).encode(), digest_size=5).hexdigest()}"

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engines import plugins
+from pipeline import plcs
 from pipeline.config import ArchiveConfig, BusConfig, EngineConfig, SupervisorConfig, TimingConfig
 from pipeline.errors import ConfigError
 from pipeline.plcs.simulated import Settings as ConveyorSettings
@@ -43,9 +44,7 @@ def write_line(path: Path, camera: str, plc: str) -> None:
         UsageError: there is no such kind of camera or PLC.
     """
     simulated = plc == "simulated"
-    driver = plugins.load("pipeline.plcs", "modbus" if simulated else plc)
-    if not hasattr(driver, "connect"):
-        raise ConfigError(f"{plc!r} is no kind of PLC; there is {', '.join(plc_kinds())}")
+    driver = plcs.driver("modbus" if simulated else plc)
     text = "".join(_parts(plugins.load("pipeline.cameras", camera), camera, driver, simulated))
     try:
         with path.open("x") as file:
@@ -54,12 +53,6 @@ def write_line(path: Path, camera: str, plc: str) -> None:
         raise ConfigError(f"{path} is there already: name another file or delete it") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def plc_kinds() -> list[str]:
-    """Drivers, and the simulated PLC."""
-    found = plugins.kinds("pipeline.plcs")
-    return [kind for kind in found if kind == "simulated" or hasattr(plugins.load("pipeline.plcs", kind), "connect")]
 
 
 def _parts(camera: ModuleType, kind: str, driver: ModuleType, simulated: bool) -> Iterator[str]:

@@ -185,7 +185,7 @@ class Supervisor:
         """One supervisor per state folder; the kernel gives the lock back after a crash."""
         try:
             (self.config.state / "logs").mkdir(parents=True, exist_ok=True)
-            lock = self._stack.enter_context((self.config.state / "running").open("a+"))
+            lock = self._stack.enter_context(self.config.lock.open("a+"))
         except OSError as error:
             raise ConfigError(f"state_dir {self.config.state}: {error.strerror}; choose another") from None
         try:

@@ -2,9 +2,11 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 from engines import plugins
+from engines.errors import UsageError
 from engines.settings import checked
 
 SLOTS = 4
@@ -108,7 +110,24 @@ class ProbingPlc(Plc, Protocol):
         ...
 
 
+def drivers() -> list[str]:
+    """The kinds that can be connected; beside them lie the register table and the simulated PLC."""
+    return [kind for kind in plugins.kinds(__name__) if hasattr(plugins.load(__name__, kind), "connect")]
+
+
+def driver(kind: str) -> ModuleType:
+    """The module of a kind of PLC.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    module = plugins.load(__name__, kind)
+    if not hasattr(module, "connect"):
+        raise UsageError(f"{kind!r} is no kind of PLC; there is {', '.join(drivers())}")
+    return module
+
+
 def connect(kind: str, settings: dict) -> AbstractContextManager[Plc]:
     """The driver `kind` with its own settings, which are checked here; does not wait for the PLC."""
-    module = plugins.load("pipeline.plcs", kind)
+    module = driver(kind)
     return module.connect(checked(module.Settings, settings, f"plc {kind}"))
