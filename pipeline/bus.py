@@ -59,11 +59,14 @@ def decode(data: bytes | memoryview, accepts: frozenset[str]) -> Received:
         envelope = Envelope.model_validate(raw)
         if envelope.topic not in accepts:
             raise MessageError(f"topic {envelope.topic!r} is not for this socket")
+        if len(data) > TOPICS[envelope.topic].max_bytes:
+            raise MessageError(f"oversize: {len(data)} bytes of {envelope.topic}")
         message = TOPICS[envelope.topic].type.model_validate(envelope.body)
     except MessageError:
         raise
     except (ValidationError, ValueError, TypeError, msgpack.UnpackException) as error:
-        raise MessageError(f"broken: {str(error).splitlines()[0]}") from None
+        # MessagePack's own errors may say nothing at all
+        raise MessageError(f"broken: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     return Received(envelope.topic, envelope.source, envelope.sequence, message)
 
 
@@ -76,14 +79,14 @@ class Port:
     accepts: frozenset[str]
     dropped: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
-    _sent: Counter[str] = field(default_factory=Counter)
+    _sent: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # peer, topic: each peer counts gaps
     _next: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def send(
         self, topic: str, message: Message, *, to: str | None = None, behind: Sequence[memoryview] = ()
     ) -> Tracker | bool:
         """True (or a tracker, when pixels travel) if it left; False when the peer is absent or its queue full."""
-        parts: list[bytes | memoryview] = [encode(topic, self.source, self._sent[topic], message), *behind]
+        parts: list[bytes | memoryview] = [encode(topic, self.source, self._sent[to, topic], message), *behind]
         if to is not None:
             parts.insert(0, to.encode())
         elif self.socket.type == zmq.PUB:
@@ -94,7 +97,7 @@ class Port:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
             raise
-        self._sent[topic] += 1
+        self._sent[to, topic] += 1
         return tracker if tracker is not None else True
 
     def drain(self, limit: int = 256) -> list[Received]:

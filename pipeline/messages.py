@@ -254,7 +254,7 @@ class Envelope(Message):
     format: int
     topic: str
     source: Name
-    sequence: Count  # of this source on this topic, from 0
+    sequence: Count  # of this source to this peer on this topic, from 0
     sent_ns: Count
     body: dict[str, Any]
 
