@@ -113,7 +113,8 @@ def _triggered(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
 def _counts_anew(state: State, event: PlcSeen, newest: int) -> tuple[State, list[Action]]:
     """The PLC's count went back or leapt: it was restarted. What it waits for already is too old to be inspected."""
     jump = {"event": "the PLC counts anew", "from": state.last_seq, "to": newest}
-    state, actions = replace(state, last_seq=newest), [Record("state", jump)]
+    actions: list[Action] = [Record("state", jump)]
+    state = replace(state, last_seq=newest)
     ours = {panel.seq for panel in state.panels}
     for seen in event.slots:
         if seen.trigger_seq != seen.ack_seq and seen.trigger_seq not in ours:

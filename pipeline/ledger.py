@@ -7,7 +7,7 @@ to the operating system before the step it announces, and not flushed to the dis
 
 import json
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,7 +71,11 @@ class Ledger:
         self._descriptor = -1
         self._day = ""
         self._number, self._previous = 0, GENESIS
-        self._resume()
+        self._owed: deque[dict[str, Any]] = deque()  # could not be written yet; nothing passes meanwhile
+        try:
+            self._resume()
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -83,33 +87,34 @@ class Ledger:
             os.close(self._descriptor)
 
     def record(self, step: str, **what: Any) -> None:
-        """Append one record.
+        """Append one record, behind those that could not be written before.
 
         Raises:
-            LedgerError: it cannot be written; nothing may pass until it can.
+            LedgerError: it cannot be written now, and will be with the next one; nothing may pass until it is.
         """
         now = datetime.now(UTC)
+        self._owed.append({"step": step, "wall": now.isoformat(timespec="microseconds"), **_finite(what)})
         self._open(now)
-        known = {
-            key: None if isinstance(value, float) and not isfinite(value) else value for key, value in what.items()
-        }
-        self._append({"step": step, "wall": now.isoformat(timespec="microseconds"), **known})
+        while self._owed:
+            self._append(self._owed[0])
+            self._owed.popleft()
 
     def _open(self, now: datetime) -> None:
         day = max(f"{now:%Y-%m-%d}", self._day)  # a wall clock set back stays in the open file
         if day == self._day and self._descriptor >= 0:
             return
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{day}.jsonl"
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         except OSError as error:
-            raise LedgerError(f"ledger {self._folder}: {error.strerror}: no panel passes until it can") from None
-        self._day = day
+            raise self._unwritable(error) from None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._day, self._descriptor = day, opened
         if os.fstat(self._descriptor).st_size == 0:
-            self._append({"step": "file", "wall": now.isoformat(timespec="microseconds"), "format": FORMAT})
+            wall = now.isoformat(timespec="microseconds")
+            self._owed.appendleft({"step": "file", "wall": wall, "format": FORMAT})
 
     def _append(self, body: dict[str, Any]) -> None:
         record = {"n": self._number, "station": self._station, **body, "prev": self._previous}
@@ -120,8 +125,11 @@ class Ledger:
                 os.ftruncate(self._descriptor, size)  # half a record must not spoil the next one
                 raise LedgerError(f"ledger {self._folder}: the disk is full: no panel passes until it is not")
         except OSError as error:
-            raise LedgerError(f"ledger {self._folder}: {error.strerror}: no panel passes until it can") from None
+            raise self._unwritable(error) from None
         self._number, self._previous = self._number + 1, line_hash(line)
+
+    def _unwritable(self, error: OSError) -> LedgerError:
+        return LedgerError(f"ledger {self._folder}: {error.strerror}: no panel passes until it can be written")
 
     def _resume(self) -> None:
         """Go on behind the last whole record; a line torn by a crash is ended, and stays visible as broken."""
@@ -129,13 +137,39 @@ class Ledger:
         if not files:
             return
         self._day = files[-1].stem
-        data = files[-1].read_bytes()
-        if data and not data.endswith(b"\n"):
-            with files[-1].open("ab") as torn:
+        filled = [file for file in files if file.stat().st_size]  # a crash may leave a new day's file empty
+        if not filled:
+            return
+        data = filled[-1].read_bytes()
+        if not data.endswith(b"\n"):
+            with filled[-1].open("ab") as torn:
                 torn.write(b"\n")
-        last = data.rstrip(b"\n").rpartition(b"\n")[2]
-        self._previous = line_hash(last)
-        self._number = _number_of(last, data.count(b"\n"))
+        self._previous = line_hash(data.rstrip(b"\n").rpartition(b"\n")[2])
+        self._number = _next_of(data)
+
+
+def _next_of(data: bytes) -> int:
+    """The number behind a file's last line; lines that are no records count as one each."""
+    broken = 0
+    for line in reversed(data.splitlines()):
+        number = _number_of(line, -2)
+        if number >= 0:
+            return number + broken
+        broken += 1
+    return broken
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no infinity: null, wherever it stands."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {key: _finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case _:
+            return value
 
 
 def _number_of(line: bytes, guess: int) -> int:
@@ -152,11 +186,8 @@ def ledger_files(path: Path) -> list[Path]:
 
 def next_number(folder: Path) -> int:
     """The number that the ledger's next record will have."""
-    files = ledger_files(folder)
-    if not files:
-        return 0
-    data = files[-1].read_bytes()
-    return _number_of(data.rstrip(b"\n").rpartition(b"\n")[2], data.count(b"\n"))
+    filled = [file for file in ledger_files(folder) if file.stat().st_size]
+    return _next_of(filled[-1].read_bytes()) if filled else 0
 
 
 def lines_since(folder: Path, number: int) -> Iterator[tuple[str, bytes]]:
@@ -204,10 +235,20 @@ def recount(lines: Iterable[tuple[str, bytes]], *, whole: bool = True) -> Count:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     known = isinstance(record, dict) and {"n", "step", "prev"} <= record.keys() and isinstance(record["n"], int)
-    return record if known else None
+    return record if known and _complete(record) else None
+
+
+def _complete(record: dict[str, Any]) -> bool:
+    """What is counted has the fields that counting needs."""
+    if record["step"] not in ("trigger", "intent", "outcome"):
+        return isinstance(record["step"], str) and isinstance(record.get("format", 0), int)
+    named = isinstance(record.get("token"), str) and isinstance(record.get("seq"), int)
+    if record["step"] == "trigger":
+        return named
+    return named and record.get("outcome") in tuple(Outcome) and record.get("fault") in (None, *Fault)
 
 
 def _broken(record: dict[str, Any] | None, previous: str | None, number: int | None) -> str | None:
