@@ -154,15 +154,16 @@ def _free_port(wanted: int) -> int:
 def main() -> None:
     """Entry point: every error of ours, and every wrong use, is one line on stderr and its own exit status."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="takt", standalone_mode=False))
     except TaktError as error:
         _fail(str(error), error.exit_status)
     except typer.Abort:
         _fail("stopped", 130)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # typer's usage errors have no public name in all its versions
+        wording = getattr(error, "format_message", None)  # typer's usage errors: no public name in all its versions
+        if wording is None:
             raise
-        said = " ".join(error.format_message().split())
+        said = " ".join(wording().split())
         _fail(f"{said.rstrip('.')}; see {_help_of(error)}" if said else "", 2)
 
 

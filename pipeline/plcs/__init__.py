@@ -112,7 +112,14 @@ class ProbingPlc(Plc, Protocol):
 
 def drivers() -> list[str]:
     """The kinds that can be connected; beside them lie the register table and the simulated PLC."""
-    return [kind for kind in plugins.kinds(__name__) if hasattr(plugins.load(__name__, kind), "connect")]
+    return [kind for kind in plugins.kinds(__name__) if _connects(kind)]
+
+
+def _connects(kind: str) -> bool:
+    try:
+        return hasattr(plugins.load(__name__, kind), "connect")
+    except UsageError:  # its library is not installed: a driver all the same
+        return True
 
 
 def driver(kind: str) -> ModuleType:

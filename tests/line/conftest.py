@@ -6,23 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy_line
 from harness import Line, running
-
-
-@pytest.fixture(scope="session")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe for the toy line's two channels."""
-    pytest.importorskip("onnx", reason="needs the extra [teach]")
-    folder = tmp_path_factory.mktemp("recipes") / "toy"
-    toy_line.write_recipe(folder)
-    return folder
-
-
-@pytest.fixture
-def line_file(recipe: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Writes a line file; keywords are merged into its tables."""
-    return lambda **changes: toy_line.write_line(tmp_path, changes.pop("recipe", recipe), **changes)
 
 
 @pytest.fixture

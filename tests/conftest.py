@@ -1,0 +1,22 @@
+"""Line files and a recipe for them, for every test that needs a line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from line import toy_line
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for the toy line's two channels."""
+    pytest.importorskip("onnx", reason="needs the extra [teach]")
+    folder = tmp_path_factory.mktemp("recipes") / "toy"
+    toy_line.write_recipe(folder)
+    return folder
+
+
+@pytest.fixture
+def line_file(recipe: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a line file with devices, ports and state of its own; keywords are merged into its tables."""
+    return lambda **changes: toy_line.write_line(tmp_path, changes.pop("recipe", recipe), **changes)

@@ -1,0 +1,134 @@
+"""What keeps a line from running is said before it starts: one line that names the place and the remedy."""
+
+import fcntl
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from line.toy_line import CHANNELS, camera
+
+from engines.errors import TaktError
+from pipeline.check import check_line
+from pipeline.config import load
+
+LineFile = Callable[..., Path]
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+def refusal(path: Path) -> str:
+    """The one line that is said instead of a start."""
+    with pytest.raises(TaktError) as caught:
+        list(check_line(load(path)))
+    assert caught.value.exit_status == 2
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+def test_a_good_line_is_told_in_order_and_can_start(line_file: LineFile) -> None:
+    found = list(check_line(load(line_file())))
+    assert [line.partition(":")[0].split()[0] for line in found] == [
+        "recipe", "camera", "plc", "conveyor", "outcomes", "shared", "state",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"timing": {"windw_ms": 5}}, "timing.windw_ms: unknown setting; did you mean 'window_ms'?"),
+        ({"cammeras": []}, "cammeras: unknown setting; did you mean 'cameras'?"),
+        ({"plc": {"settings": {"prot": 1}}}, "prot: unknown setting; did you mean 'port'?"),
+        ({"conveyor": {"settings": {"takt": 1}}}, "takt: unknown setting; did you mean 'takt_ms'?"),
+        ({"timing": {"window_ms": "long"}}, "timing.window_ms: input should be a valid integer"),
+        ({"timing": {"window_ms": 40}}, "timing.margin_ms must be below window_ms"),
+        ({"format": 2}, "format 2 is newer than 1: update takt"),
+        ({"plc": {"kind": "modbsu"}}, "no 'modbsu' in pipeline.plcs; there is"),
+        ({"plc": {"kind": "registers", "settings": None}}, "'registers' is no kind of PLC; there is modbus"),
+        ({"engine": {"runtime": "tensorflow"}}, "tensorflow"),
+        ({"bus": {"outcomes": "tcp://0.0.0.0:5570"}}, "is not loopback"),
+        ({"bus": {"outcomes": "tcp://192.168.0.7:5570"}}, "is not loopback"),
+        ({"bus": {"outcomes": "5570"}}, "expected tcp://127.0.0.1:PORT or ipc://PATH"),
+        ({"archive": {"slots": 256}, "cameras": "huge"}, "lower cameras.slots, slot_mb or archive.slots"),
+    ],
+)
+def test_a_wrong_setting_is_named(line_file: LineFile, changes: dict, said: str) -> None:
+    if changes.get("cameras") == "huge":
+        changes = changes | {"cameras": [camera("top") | {"slot_mb": 100_000.0}]}
+    assert said in refusal(line_file(**changes))
+
+
+def test_a_wrong_camera_setting_is_named(line_file: LineFile) -> None:
+    assert "did you mean 'exposure_ms'?" in refusal(line_file(cameras=[camera("top", exposure=1.0)]))
+    assert "no 'simulatd' in pipeline.cameras" in refusal(line_file(cameras=[camera("top") | {"kind": "simulatd"}]))
+
+
+def test_a_missing_line_file_is_said_with_the_command_that_writes_one(tmp_path: Path) -> None:
+    path = tmp_path / "line.toml"
+    assert refusal(path) == f"{path}: cannot be read: No such file or directory; takt new {path} writes one"
+
+
+def test_a_file_that_is_no_line_file(tmp_path: Path) -> None:
+    path = tmp_path / "line.toml"
+    path.write_text("format = ")
+    assert "not a TOML file" in refusal(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "not a TOML file" in refusal(path)
+    assert "Is a directory" in refusal(tmp_path)
+
+
+def test_a_recipe_must_be_whole_and_unchanged(line_file: LineFile, recipe: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(recipe, copy)
+    path = line_file(recipe=copy)
+    with (copy / "network.onnx").open("ab") as network:
+        network.write(b"x")
+    assert "network.onnx was changed after teaching (SHA-256 differs)" in refusal(path)
+    (copy / "network.onnx").unlink()
+    assert "network.onnx is missing; copy the recipe again" in refusal(path)
+    shutil.rmtree(copy)
+    assert "is no recipe, it has no manifest.json; make one with takt teach" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "channels", [("dark_right_surface", "dark_left_surface"), ("dark_left_surface",), ("bright_pixel", "coaxial_pixel")]
+)
+def test_cameras_must_deliver_what_the_recipe_was_taught_on(line_file: LineFile, channels: tuple[str, ...]) -> None:
+    said = refusal(line_file(cameras=[camera("top", channels)]))
+    assert f"cameras deliver {', '.join(channels)}; recipe toy was taught on dark_left_surface, dark_right" in said
+
+
+def test_a_port_in_use_is_named(line_file: LineFile, busy_port: int) -> None:
+    said = refusal(line_file(plc={"settings": {"port": busy_port}}))
+    assert said.startswith(f"conveyor.settings.port: 127.0.0.1:{busy_port} cannot be used (Address already in use)")
+    said = refusal(line_file(bus={"outcomes": f"tcp://127.0.0.1:{busy_port}"}))
+    assert said.startswith(f"bus.outcomes: 127.0.0.1:{busy_port} cannot be used (Address already in use)")
+
+
+def test_a_state_folder_that_cannot_be_written(line_file: LineFile, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = refusal(line_file(state_dir=str(tmp_path / "file" / "state")))
+    assert re.search(r"state_dir .*/file/state: Not a directory; choose another", said)
+
+
+def test_a_line_that_runs_is_said_before_its_ports(line_file: LineFile, busy_port: int) -> None:
+    config = load(path := line_file(plc={"settings": {"port": busy_port}}))
+    config.state.mkdir()
+    with config.lock.open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert refusal(path) == f"a line is running already in {config.state}: stop it first"
+    assert "cannot be used" in refusal(path)
+
+
+def test_a_replay_without_its_panels_is_said(line_file: LineFile, tmp_path: Path) -> None:
+    replay = {"name": "top", "kind": "folder", "channels": CHANNELS, "settings": {"set": str(tmp_path / "nowhere")}}
+    assert "nowhere" in refusal(line_file(cameras=[replay]))
