@@ -18,7 +18,8 @@ def set_limits(
 ) -> tuple[Limits, str | None]:
     """Limits from the held-out good panels' `scores` [n] and `maps` [n, h, w]; a remark if the wish is not kept.
 
-    `low` lies as far below the lowest score as that lies below the median (our rule: nothing real scores there).
+    `low` lies as far below the lowest score, as a ratio, as that lies below the median (our rule: nothing real scores
+    there, and an engine that answers zeros does).
     The pixel limit is the 99.9 % quantile of all cells. `area_px` is the panel area of one map cell.
 
     Raises:
@@ -33,11 +34,13 @@ def set_limits(
     if kept != promise:
         needed = panels_needed(promise)
         remark = f"{len(scores)} held-out panels keep {kept.rate:.1%}, not {promise.rate:.1%}: {needed} would"
-    median = float(np.median(scores))
+    median, lowest = float(np.median(scores)), float(scores.min())
+    if lowest <= 0:
+        raise PanelError(f"a good panel scores {lowest:.3g}; scores are positive: look for a constant picture")
     limits = Limits(
         image=limit + ROOM * float(scores.std(ddof=1)),
         pixel=float(np.quantile(maps, PIXEL_QUANTILE)),
-        low=2 * float(scores.min()) - median,
+        low=lowest * lowest / median,
         min_area_px=max(1, area_px),
         promise=kept,
         statistics=_statistics(scores),

@@ -51,7 +51,7 @@ class TimingConfig(Settings):
 
     window_ms: Positive = 1000  # a verdict later than this is late; the PLC's own window wins if it is shorter
     margin_ms: Positive = 40  # the reject is written this long before the window ends
-    early_ms: Positive = 50  # how much earlier than the edge, as the bridge saw it, an exposure may begin
+    early_ms: Positive = 100  # how much earlier than the edge, as the bridge saw it, an exposure may begin
     exposure_ms: Positive = 300  # all exposures of a set lie inside this
     settle_ms: Positive = 100  # read-out: a frame may arrive this long after its exposure
     poll_ms: Positive = 2  # pause between two looks at the PLC
@@ -179,12 +179,26 @@ def _check_names(config: LineConfig, path: Path) -> None:
     names = [camera.name for camera in config.cameras]
     if len(set(names)) < len(names):
         raise ConfigError(f"{path}: two cameras have the same name: {', '.join(sorted(names))}")
-    wrong = [number for number in config.recipes if not number.isdecimal() or int(number) > 0xFFFF]
-    if wrong:
-        raise ConfigError(f"{path}: recipes.{wrong[0]}: a recipe number is 0 to 65535, as the PLC sends it")
+    taken = sorted({"evidence", "map"} & set(names))  # a ring, and a file among a panel's evidence
+    if taken:
+        raise ConfigError(f"{path}: cameras: {taken[0]!r} is taken by the line itself: give the camera another name")
+    for camera in config.cameras:
+        if len(set(camera.channels)) < len(camera.channels):
+            raise ConfigError(f"{path}: camera {camera.name}: two channels have the same name")
+    _check_recipe_numbers(config, path)
     timing = config.timing
     if timing.margin_ms >= timing.window_ms:
         raise ConfigError(f"{path}: timing.margin_ms must be below window_ms, else nothing passes in time")
+
+
+def _check_recipe_numbers(config: LineConfig, path: Path) -> None:
+    seen: set[int] = set()
+    for number in config.recipes:
+        if not number.isdecimal() or int(number) > 0xFFFF:
+            raise ConfigError(f"{path}: recipes.{number}: a recipe number is 0 to 65535, as the PLC sends it")
+        if int(number) in seen:
+            raise ConfigError(f"{path}: recipes.{number}: two recipes have the number {int(number)}")
+        seen.add(int(number))
 
 
 def _data_home() -> Path:

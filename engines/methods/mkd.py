@@ -8,9 +8,10 @@ minute defect is not averaged away and no backward pass is needed for the map; r
 value term; a ResNet-18 teacher and a student of half its width with one block a stage and 1x1 heads; the blend of
 an image set's channels to three, which MKD does not have.
 
-The score is ours too: the mean of two z-scores, that of the map's maximum (small defects) and that of the mean of its
-highest hundredth (large, faint ones), standardised with the training panels. It was fixed before any test panel
-was looked at.
+The score is ours too: the map's maximum (small defects) and the mean of its highest hundredth (large, faint ones),
+each divided by its spread over the training panels, added, and scaled so that good panels score around 1. It ranks
+panels as the mean of the two z-scores does, and an engine that answers zeros scores below everything real. It was
+fixed before any test panel was looked at.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,8 +125,7 @@ class Mkd(nn.Module):
     """See `engines.methods.Model`."""
 
     position: Tensor
-    score_mean: Tensor
-    score_std: Tensor
+    score_weight: Tensor
 
     def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__()
@@ -149,8 +149,7 @@ class Mkd(nn.Module):
             self.register_buffer(f"rows{level}", torch.from_numpy(rows), persistent=False)
             self.register_buffer(f"columns{level}", torch.from_numpy(columns), persistent=False)
         self.register_buffer("position", torch.zeros(height, width))
-        self.register_buffer("score_mean", torch.zeros(2))
-        self.register_buffer("score_std", torch.ones(2))
+        self.register_buffer("score_weight", torch.ones(2))
         self.top_count = max(1, round(TOP_SHARE * height * width))
 
     def train(self, mode: bool = True) -> "Mkd":
@@ -199,12 +198,12 @@ class Mkd(nn.Module):
             if self.settings.position_correction:
                 self.position.copy_(self._mean_map(batches))
             parts = torch.cat([self._parts(self._corrected(batch)) for batch in batches()])
-        self.score_mean.copy_(parts.mean(0))
-        self.score_std.copy_(parts.std(0).clamp(min=1e-6))
+        per_spread = 1 / parts.std(0).clamp(min=1e-6)
+        self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum())
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         map = self._corrected(batch)
-        return map, ((self._parts(map) - self.score_mean) / self.score_std).mean(1)
+        return map, (self._parts(map) * self.score_weight).sum(1)
 
     def _imitate(self, batch: Tensor) -> list[Tensor]:
         features = self.student(self.blend(batch))

@@ -41,19 +41,26 @@ def test_the_limit_is_the_smallest_that_keeps_the_promise(count: int, rate: floa
 
 
 def test_too_few_panels_promise_less_and_say_how_many_would_do() -> None:
-    scores, maps = np.linspace(0, 1, 12), np.zeros((12, 4, 4), np.float32)
+    scores, maps = np.linspace(0.5, 1, 12), np.zeros((12, 4, 4), np.float32)
     limits, remark = set_limits(scores, maps, Promise(rate=0.02, confidence=0.9), 16)
     assert limits.promise.rate == pytest.approx(1 - 0.1 ** (1 / 12))
     assert remark and "114" in remark
     assert panels_needed(Promise(rate=0.02, confidence=0.9)) == 114
     assert 1 <= limits.image < 1.001
-    assert limits.low < 0
+    assert limits.low == pytest.approx(0.5**2 / 0.75)
+
+
+def test_an_engine_that_answers_zeros_scores_below_the_lowest_plausible() -> None:
+    limits, _ = set_limits(np.linspace(0.8, 1.4, 40), np.ones((40, 4, 4), np.float32), PROMISE, 16)
+    assert 0 < limits.low < 0.8
+    with pytest.raises(PanelError, match="scores are positive"):
+        set_limits(np.linspace(0, 1, 40), np.ones((40, 4, 4), np.float32), PROMISE, 16)
 
 
 def test_unusable_scores_are_refused() -> None:
     maps = np.zeros((9, 4, 4), np.float32)
     with pytest.raises(PanelError, match="only 4 good panels"):
-        set_limits(np.zeros(4), maps[:4], PROMISE, 16)
+        set_limits(np.ones(4), maps[:4], PROMISE, 16)
     with pytest.raises(PanelError, match="no finite number"):
         set_limits(np.full(9, np.nan), maps, PROMISE, 16)
 

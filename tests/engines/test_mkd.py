@@ -114,10 +114,10 @@ def test_the_position_correction_takes_the_mean_map_away() -> None:
     assert plain.position.abs().max() == 0
 
 
-def test_good_panels_score_around_zero() -> None:
+def test_good_panels_score_around_one() -> None:
     with torch.no_grad():
         _, scores = fitted()(panels())
-    assert float(scores.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(scores.mean()) == pytest.approx(1, abs=1e-3)
 
 
 def test_resnet18_sees_211_pixels() -> None:
