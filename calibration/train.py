@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -249,8 +250,19 @@ def _export(model: Any, stack: Stack, folder: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    _forget_where(folder / recipe.NETWORK)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / recipe.WEIGHTS)
+    (folder / recipe.WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone
+
+
+def _forget_where(path: Path) -> None:
+    """Take out of a network file in which source files of this machine its nodes were traced."""
+    network = onnx.load(path)
+    for each in (network, network.graph, *network.graph.node, *network.graph.value_info, *network.graph.initializer):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    onnx.save(network, path)
 
 
 def _prove(method: Any, settings: MethodSettings, stack: Stack, folder: Path) -> float:

@@ -102,6 +102,12 @@ def test_golden_panels_score_on_the_line_as_they_did_when_taught(taught: tuple[P
         np.testing.assert_allclose(finding.map, golden.map, atol=1e-4)
 
 
+def test_a_recipe_does_not_tell_on_which_machine_it_was_made(taught: tuple[Path, dict]) -> None:
+    here = str(Path(recipes.__file__).parents[1]).encode()
+    for file in taught[0].rglob("*"):
+        assert not file.is_file() or here not in file.read_bytes(), file
+
+
 def test_the_report_is_one_file_with_pictures(taught: tuple[Path, dict]) -> None:
     text = (taught[0] / "report.html").read_text()
     assert "<svg" in text and "data:image/jpeg;base64," in text
