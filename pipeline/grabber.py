@@ -102,16 +102,17 @@ class Grabber:
                 expected, filling, given_up = 0, None, range(0)
             filling = filling or self._start(expected)
             try:
-                seen = self._grab(filling)
+                exposure = self._grab(filling)
             except CameraError as error:
                 given_up = self._give_up(filling, expected, error)
                 expected, filling = given_up.stop, None
                 continue
-            if seen is None:
+            if exposure is None:
                 self.exhausted = self._camera.exhausted()
                 continue
-            if seen.counter in given_up:  # the rest of its set
+            if exposure.counter in given_up:  # the rest of a lost set; the next frame goes over it
                 continue
+            seen = self._note(filling, exposure)
             if seen.counter == expected and seen.counter % self._channels == self._channels - 1:
                 self._finish(filling)
                 filling = None
@@ -122,16 +123,16 @@ class Grabber:
     def _start(self, counter: int) -> _Filling:
         return _Filling(counter // self._channels, self._ring.acquire(time.monotonic_ns()))
 
-    def _grab(self, filling: _Filling) -> FrameSeen | None:
+    def _grab(self, filling: _Filling) -> Exposure | None:
         """The next frame, put behind those of its set."""
         self._retry_slot(filling)
-        room = memoryview(b"") if filling.slot is None else self._ring.room(filling.slot, filling.offset)
-        exposure = self._camera.grab(room, GRAB_MS)
-        if exposure is None:
-            return None
-        self._in_a_row = 0
-        self._note(filling, exposure, room.nbytes)
-        return FrameSeen(exposure.counter, exposure.exposed_ns, filling.problem)
+        exposure = self._camera.grab(self._room(filling), GRAB_MS)
+        if exposure is not None:
+            self._in_a_row = 0
+        return exposure
+
+    def _room(self, filling: _Filling) -> memoryview:
+        return memoryview(b"") if filling.slot is None else self._ring.room(filling.slot, filling.offset)
 
     def _give_up(self, filling: _Filling, expected: int, error: CameraError) -> range:
         """A lost frame costs its set and no other; returns the counters that are lost with it."""
@@ -149,16 +150,20 @@ class Grabber:
         if filling.slot is None and filling.first is None:
             filling.slot = self._ring.acquire(time.monotonic_ns())
 
-    @staticmethod
-    def _note(filling: _Filling, exposure: Exposure, room: int) -> None:
+    def _note(self, filling: _Filling, exposure: Exposure) -> FrameSeen:
+        """Count the frame into its set."""
         filling.first = filling.first or exposure
         size = prod(exposure.shape) * np.dtype(exposure.dtype).itemsize
         if filling.slot is None:
             filling.problem = filling.problem or Fault.RING_FULL
-        elif size > room or (exposure.shape, exposure.dtype) != (filling.first.shape, filling.first.dtype):
+        elif size > self._room(filling).nbytes or (exposure.shape, exposure.dtype) != (
+            filling.first.shape,
+            filling.first.dtype,
+        ):
             filling.problem = filling.problem or Fault.GEOMETRY
         else:
             filling.offset += size
+        return FrameSeen(exposure.counter, exposure.exposed_ns, filling.problem)
 
     def _finish(self, filling: _Filling) -> None:
         if filling.slot is None or filling.problem or filling.first is None:
