@@ -20,8 +20,9 @@ def checked(model: type[Model], raw: Mapping[str, Any], where: str, error: type[
 
 
 def explain(invalid: ValidationError, model: type[BaseModel]) -> str:
-    """The first mistake in one line."""
-    first = invalid.errors()[0]
+    """The first mistake in one line; a misspelt key before the one that is missing because of it."""
+    errors = invalid.errors()
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
