@@ -18,13 +18,15 @@ from pipeline.evidence import EvidenceSender
 from pipeline.frames import Held, Reader, combined_digest, digest_of
 from pipeline.log import logger
 from pipeline.messages import Fault, ImageSet, Outcome, Presence, Trigger, Verdict
+from pipeline.plcs import SLOTS
 from pipeline.stage import Life
 from pipeline.verdicts import Judged, verdict_of
 
 LOG = logger("inspector")
 TURN_MS = 10
 PRESENCE_NS = 20_000_000
-KEEP_NS = 2_000_000_000  # a set whose trigger or other cameras never come is given back after this
+KEEP_NS = 2_000_000_000  # a set whose trigger never comes is given back after this
+WRAP = 1 << 32
 
 
 def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
@@ -197,10 +199,19 @@ class Inspector:
         self.panels += 1
 
     def _expire(self, now_ns: int) -> None:
-        old = [token for token, join in self.joins.items() if now_ns - join.since_ns > KEEP_NS]
-        for token in old:
+        """Give back what cannot pass any more, so that a camera that fails does not fill the others' rings."""
+        seqs = [join.trigger.seq for join in self.joins.values() if join.trigger]
+        for token in [token for token, join in self.joins.items() if _over(join, now_ns, seqs)]:
             self.gone += 1
             self.joins.pop(token).release()
+
+
+def _over(join: Join, now_ns: int, seqs: list[int]) -> bool:
+    """The window has ended, or the PLC has triggered into the panel's slot again, so it was closed."""
+    if join.trigger is None:
+        return now_ns - join.since_ns > KEEP_NS
+    late = now_ns - join.since_ns > join.trigger.window_ms * 1_000_000
+    return late or any(SLOTS <= (seq - join.trigger.seq) % WRAP < WRAP // 2 for seq in seqs)
 
 
 @dataclass
