@@ -105,7 +105,7 @@ def test_a_bad_panel_is_a_named_reject_and_its_neighbours_pass(start: Callable[.
     folder.add("good", good, good)
     line = start(cameras=[folder.replay()])
     line.until_finished()
-    expected = {name: BAD.get(name[3:], None) for name in outcomes(line)}
+    expected = {name: BAD.get(name[3:]) for name in outcomes(line)}
     assert {name: fault for name, (_, fault) in outcomes(line).items()} == expected
     passed = {name[3:] for name, (outcome, _) in outcomes(line).items() if outcome == "PASS"}
     assert passed == {"good", "another_size"}
