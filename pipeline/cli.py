@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 
 from pipeline import cli_recipe
+from pipeline.bench import plc_commands
 from pipeline.errors import ConfigError, TaktError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
 app.add_typer(ledger_app, name="ledger")
 cli_recipe.register(app)
+plc_commands.register(app)
 CONSOLE = Console()
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
 DEMO = Path(__file__).parent / "demo"

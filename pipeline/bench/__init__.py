@@ -1,0 +1,1 @@
+"""Measures and probes a line from outside its processes."""

@@ -1,0 +1,125 @@
+"""`takt plc probe`: shows that a PLC lets no panel pass that it must not, before the line is started with it."""
+
+import fcntl
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from pipeline import plcs
+from pipeline.bench import probe_report
+from pipeline.bench.plc_probe import Patience, probe
+from pipeline.bench.probe_cases import Finding, rounds
+from pipeline.bench.probe_report import Occasion
+from pipeline.config import LineConfig, load
+from pipeline.devices import conveyor_settings
+from pipeline.errors import ConfigError, PlcError, UsageError
+from pipeline.plcs import ProbingPlc
+from pipeline.plcs.simulated import Conveyor
+
+LISTEN_S = 10.0
+
+plc_app = typer.Typer(no_args_is_help=True, help="Commission a PLC.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sub-commands `plc` to the root command."""
+    app.add_typer(plc_app, name="plc")
+
+
+@plc_app.command("probe")
+def plc_probe(
+    line: Annotated[Path, typer.Argument(metavar="LINE.toml", help="the line file; the line must not be running")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the findings to this file")] = None,
+    report: Annotated[Path | None, typer.Option(help="write the commissioning record, HTML, to this file")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the cases' order")] = 0,
+    patience: Annotated[float, typer.Option(min=1, help="seconds to wait for a panel")] = 30.0,
+) -> None:
+    """Answer the PLC's panels with good, late, stale, torn and wrong results; it must pass the good ones only.
+
+    Nothing is inspected and nearly every panel is rejected: run it with panels that may be. Exit status 1 if the PLC
+    answers once as it must not.
+    """
+    config = load(line)
+    print(probe_report.heading(), flush=True)  # noqa: T201
+    findings = _probed(config, seed, patience)
+    print(probe_report.conclusion(findings))  # noqa: T201
+    occasion = _occasion(config, seed)
+    _write(json_file, json.dumps(probe_report.figures(occasion, findings), indent=1) + "\n")
+    _write(report, probe_report.page(occasion, findings))
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _probed(config: LineConfig, seed: int, trigger_s: float) -> list[Finding]:
+    patience = Patience(trigger_s, config.timing.ack_ms, config.timing.window_ms)
+    with _line_down(config), _conveyor(config), plcs.connect(config.plc.kind, config.plc.settings) as plc:
+        if not isinstance(plc, ProbingPlc):
+            raise UsageError(f"the driver {config.plc.kind!r} cannot write a wrong result: give it write_as_is")
+        return probe(plc, rounds(seed), patience, lambda finding: print(probe_report.line(finding), flush=True))  # noqa: T201
+
+
+def _line_down(config: LineConfig) -> TextIO:
+    """The lock that a running line holds, until it is closed: two vision systems before one PLC prove nothing."""
+    try:
+        config.state.mkdir(parents=True, exist_ok=True)
+        lock = (config.state / "running").open("a+")
+    except OSError as error:
+        raise ConfigError(f"state_dir {config.state}: {error.strerror}; choose another") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ConfigError(f"a line is running already in {config.state}: stop it first") from None
+    return lock
+
+
+@contextmanager
+def _conveyor(config: LineConfig) -> Iterator[None]:
+    """The line's simulated conveyor, if it has one, endless and with a record of its own; a real PLC needs none."""
+    if config.conveyor is None:
+        yield
+        return
+    record = config.state / "plc_probe_record.jsonl"
+    whole = {"panels": 0, "record": record, "wires": (), "skip_seqs": frozenset(), "unacknowledged_seqs": frozenset()}
+    stop, failed = threading.Event(), []
+    conveyor = Conveyor(conveyor_settings(config).model_copy(update=whole), stop=stop)
+
+    def run() -> None:
+        try:
+            conveyor.run()
+        except PlcError as error:
+            failed.append(error)
+            conveyor.listening.set()
+
+    thread = threading.Thread(target=run, name="conveyor")
+    thread.start()
+    try:
+        conveyor.listening.wait(LISTEN_S)
+        if failed:
+            raise failed[0]
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _occasion(config: LineConfig, seed: int) -> Occasion:
+    where = ", ".join(f"{name} {value}" for name, value in config.plc.settings.items())
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    plc = f"{config.plc.kind}, {where or 'default address'}"
+    return Occasion(date, config.station, plc, config.conveyor is not None, seed, version("takt"))
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
