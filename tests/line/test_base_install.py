@@ -1,0 +1,48 @@
+"""The base install runs the line: no module of it may need a library of the extra [teach]."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEACH = {"torch", "onnx", "onnxscript", "onnx_ir", "sklearn", "matplotlib", "safetensors", "torchvision"}
+NEED_TEACH = ("engines/methods/", "engines/backbones.py")
+CALIBRATION = ("calibration/__init__.py", "calibration/panels.py")
+PROGRAM = """
+import sys
+from importlib import import_module
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocked())
+for name in sys.argv[1:]:
+    import_module(name)
+    print(name)
+"""
+
+
+def base_modules() -> list[str]:
+    """Every module of the base install, by its file."""
+    files = [path.relative_to(ROOT).as_posix() for top in ("pipeline", "engines") for path in (ROOT / top).rglob("*.py")]
+    files = [file for file in files if not file.startswith(NEED_TEACH) or file == "engines/methods/__init__.py"]
+    return sorted(file[:-3].replace("/", ".").removesuffix(".__init__") for file in (*files, *CALIBRATION))
+
+
+def imported(*modules: str) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.format(blocked=TEACH)
+    return subprocess.run([sys.executable, "-c", program, *modules], capture_output=True, text=True, timeout=120)
+
+
+def test_every_base_module_imports_without_the_extra_teach() -> None:
+    modules = base_modules()
+    done = imported(*modules)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.split() == modules
+    assert {"pipeline.cli", "pipeline.run", "engines.detector", "engines.runtimes.onnxruntime"} <= set(modules)
+
+
+def test_the_block_blocks() -> None:
+    assert "torch is blocked" in imported("engines.backbones").stderr
