@@ -103,10 +103,21 @@ class Archiver:
         if not isinstance(evidence, Evidence):
             return
         part = self.spool / f"{evidence.token}.part"
+        try:
+            self._spool(evidence, part)
+        except OSError as error:
+            LOG.error("evidence lost", extra={"token": evidence.token, "why": str(error)})
+            shutil.rmtree(part, ignore_errors=True)
+            self.lost += 1
+
+    def _spool(self, evidence: Evidence, part: Path) -> None:
         part.mkdir(exist_ok=True)
-        named = [*zip(evidence.cameras, evidence.frames, strict=True), *([(MAP, evidence.map)] if evidence.map else [])]
+        named = [
+            *zip(evidence.cameras, evidence.frames, strict=False),
+            *([(MAP, evidence.map)] if evidence.map else []),
+        ]
         saved = [self._save(part / f"{name}.npy", frames) for name, frames in named]
-        whole = all(saved)
+        whole = all(saved) and len(evidence.cameras) == len(evidence.frames)
         (part / "evidence.json").write_text(json.dumps({"token": evidence.token, "reason": evidence.reason}))
         done = self.spool / evidence.token
         part.rename(done)
@@ -120,12 +131,22 @@ class Archiver:
             LOG.error("evidence gone", extra={"file": path.name, "pool": POOL})
             return False
         np.save(path, held.pixels)
-        intact = held.intact() and digest_of(held.pixels.data.cast("B")) == frames.digest
+        intact = digest_of(held.pixels.data.cast("B")) == frames.digest and held.intact()
         held.release()
+        if not intact:  # another panel's pixels, or some of both
+            path.unlink()
         return intact
 
     def _compress(self, spooled: Path) -> None:
         """Lossless pictures, one per channel, and the map; then the spool's copy goes."""
+        try:
+            self._archive(spooled)
+        except OSError as error:
+            LOG.error(
+                "evidence stays in the spool until the next start", extra={"token": spooled.name, "why": str(error)}
+            )
+
+    def _archive(self, spooled: Path) -> None:
         about = json.loads((spooled / "evidence.json").read_text())
         part, done = self.archive / f"{spooled.name}.part", self.archive / spooled.name
         part.mkdir(exist_ok=True)
@@ -139,15 +160,22 @@ class Archiver:
             shutil.rmtree(part)
         else:
             part.rename(done)
-        shutil.rmtree(spooled)
         self.store.put_picture(about["token"], about["reason"], os.fspath(done), compressed=True)
+        gone = spooled.rename(spooled.with_name(f"{spooled.name}.part"))  # never half a folder under its own name
+        shutil.rmtree(gone)
 
 
 def write_channels(folder: Path, camera: str, names: tuple[str, ...], pixels: NDArray) -> None:
-    """pixels [C, H, W] as `<camera>_<channel>.png`, bit for bit."""
+    """pixels [C, H, W] as `<camera>_<channel>.png`, bit for bit.
+
+    Raises:
+        OSError: a picture cannot be written.
+    """
     for index, frame in enumerate(pixels):
         name = names[index] if index < len(names) else str(index)
-        cv2.imwrite(os.fspath(folder / f"{camera}_{name}.png"), frame, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        path = folder / f"{camera}_{name}.png"
+        if not cv2.imwrite(os.fspath(path), frame, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f"{path} cannot be written: is the disk full?")
 
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:

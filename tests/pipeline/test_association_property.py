@@ -58,7 +58,7 @@ class Line:
     queue: list[tuple[float, int, str, tuple]] = field(default_factory=list)
     order: count = field(default_factory=count)
 
-    def at(self, ms: float, what: str, *about: float) -> None:
+    def at(self, ms: float, what: str, *about: float | str) -> None:
         heapq.heappush(self.queue, (ms, next(self.order), what, about))
 
     def run(self) -> "Line":

@@ -370,6 +370,19 @@ def test_a_restarted_stage_takes_its_name_back(bus, endpoint):
     assert router.lost["captured"] == 0
 
 
+def test_a_stage_that_hangs_loses_its_name_to_the_one_that_was_started_for_it(bus, endpoint):
+    router = bus("plc_bridge").router(endpoint, ["captured"])
+    hanging = raw_dealer(endpoint, "capture_top")
+    hanging.send(envelope())
+    got(router)
+    again = bus("capture_top").dealer(endpoint, ["triggers"])
+    assert again.send("captured", CAPTURED)
+    got(router)
+    assert router.send("triggers", TRIGGER, to="capture_top")
+    assert got(again)[0].message == TRIGGER
+    hanging.close()
+
+
 def test_a_full_queue_refuses_instead_of_waiting(bus, endpoint):
     """High-water mark 1 on both ends: after a few, the sender is told; what was taken arrives in order."""
     pull = bus("inspector").pull(endpoint, "images")

@@ -102,7 +102,7 @@ def test_a_loaded_file_survives_its_way_to_the_stages(tmp_path):
 )
 def test_what_is_wrong_is_named(tmp_path, changed, says):
     assert changed[0] in PLAIN
-    assert says in refusal(line_file(tmp_path, PLAIN.replace(*changed, 1)))
+    assert says in refusal(line_file(tmp_path, PLAIN.replace(changed[0], changed[1], 1)))
 
 
 @pytest.mark.parametrize("word", ["camera", "recipe", "station_name", "conveyer", "supervisr", "state"])

@@ -19,13 +19,13 @@ from pipeline.ledger import Ledger, ledger_files, lines_since, next_number, read
 from pipeline.messages import Fault, Outcome
 
 
-class Clock(datetime):
+class Clock:
     """A wall clock that the test sets."""
 
     today = datetime(2026, 3, 1, 23, 59, tzinfo=UTC)
 
     @classmethod
-    def now(cls, tz=None) -> datetime:
+    def now(cls, tz: object = None) -> datetime:
         return cls.today
 
 
@@ -368,6 +368,7 @@ OUTCOME = {"step": "outcome", "token": "a", "seq": 1, "outcome": "PASS", "fault"
         ([TRIGGER, OUTCOME | {"token": "b"}], "f:2: an outcome without an open trigger"),
         ([TRIGGER, OUTCOME | {"fault": "BAD_LUCK"}], "f:2: not a record"),
         ([TRIGGER, OUTCOME | {"outcome": "MAYBE"}], "f:2: not a record"),
+        ([TRIGGER, OUTCOME | {"n": 5}], "f:2: is number 5, expected 1"),
         ([{"step": "gossip"}], "f:1: unknown step 'gossip'"),
         ([{"step": "file", "format": 2}], "f:1: format 2 is newer than 1: update takt"),
     ],
