@@ -15,6 +15,7 @@ from pipeline.config import ArchiveConfig, BusConfig, EngineConfig, SupervisorCo
 from pipeline.errors import ConfigError
 from pipeline.plcs.simulated import Settings as ConveyorSettings
 
+EXAMPLE = ("bright", "dark")  # for a camera that cannot know its lights
 FROM_THE_LINE = ("wire", "wires", "record")  # filled in by the line itself
 HEADER = """\
 # A line file of takt. Settings behind a # show their default. Check it with `takt check`, start it with `takt run`.
@@ -29,7 +30,8 @@ CAMERA = """
 [[cameras]]                       # repeat for every camera of this station
 name = "top"
 kind = {kind}
-channels = ["bright", "dark"]     # in the order of exposure; the recipe must have been taught on the same
+# in the order of exposure; the recipe must have been taught on the same
+channels = {channels}
 slots = 8                         # image sets that may wait or be under inspection
 slot_mb = 4.0                     # room for one image set: channels x height x width x bytes, in 1e6 bytes
 # carrier = "ring"                # "frames": pixels travel over ZeroMQ to an inspector on another host
@@ -57,24 +59,23 @@ def write_line(path: Path, camera: str, plc: str) -> None:
 
 def _parts(camera: ModuleType, kind: str, driver: ModuleType, simulated: bool) -> Iterator[str]:
     yield HEADER
-    yield CAMERA.format(kind=json.dumps(kind))
-    yield _table("cameras.settings", camera.Settings)
+    yield CAMERA.format(kind=json.dumps(kind), channels=_toml(getattr(camera, "CHANNELS", EXAMPLE)))
+    yield _table("cameras.settings", camera.Settings, hidden=FROM_THE_LINE if simulated else ())
     yield f"\n[plc]\nkind = {json.dumps(driver.__name__.rpartition('.')[2])}\n"
     yield _table("plc.settings", driver.Settings, {"port": 5020} if simulated else {})
     if simulated:
         yield "\n# A conveyor of ours with its PLC; delete this table where a real PLC is connected."
-        yield _table("conveyor.settings", ConveyorSettings)
+        yield _table("conveyor.settings", ConveyorSettings, hidden=FROM_THE_LINE)
     sections = {"engine": EngineConfig, "timing": TimingConfig, "archive": ArchiveConfig, "bus": BusConfig}
     for name, model in (sections | {"supervisor": SupervisorConfig}).items():
         yield _table(name, model)
 
 
-def _table(name: str, model: type[BaseModel], chosen: dict[str, Any] | None = None) -> str:
-    lines = [f"\n[{name}]"]
-    for key, field in model.model_fields.items():
-        if key not in FROM_THE_LINE:
-            lines.append(_setting(key, field, chosen or {}))
-    return "\n".join(lines) + "\n"
+def _table(
+    name: str, model: type[BaseModel], chosen: dict[str, Any] | None = None, hidden: tuple[str, ...] = ()
+) -> str:
+    shown = {key: field for key, field in model.model_fields.items() if key not in hidden}
+    return "\n".join([f"\n[{name}]", *(_setting(key, field, chosen or {}) for key, field in shown.items())]) + "\n"
 
 
 def _setting(key: str, field: FieldInfo, chosen: dict[str, Any]) -> str:
@@ -82,7 +83,8 @@ def _setting(key: str, field: FieldInfo, chosen: dict[str, Any]) -> str:
         return f"{key} = {_toml(chosen[key])}"
     if field.is_required():
         return f"# {key} = ?                    # must be set"
-    return f"# {key} = {_toml(field.get_default(call_default_factory=True))}"
+    default = field.get_default(call_default_factory=True)
+    return f"# {key} = ?                    # not set" if default is None else f"# {key} = {_toml(default)}"
 
 
 def _toml(value: Any) -> str:
@@ -93,4 +95,4 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(_toml(part) for part in value)}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {_toml(part)}' for key, part in value.items())} }}"
-    return '""' if value is None else json.dumps(str(value) if isinstance(value, Path) else value)
+    return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -1,4 +1,7 @@
-"""Cameras: one file a kind. A file holds `Settings`, a pydantic model, and `open_camera(settings, channels)`."""
+"""Cameras: one file a kind. A file holds `Settings`, a pydantic model, and `open_camera(settings, channels)`.
+
+It may name in `CHANNELS` those that it can deliver; a new line file then starts with them.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager

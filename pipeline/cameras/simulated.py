@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from pipeline.cameras import Exposure
 from pipeline.errors import CameraError
 from pipeline.simulation import panel, watermark
-from pipeline.simulation.panel import LIGHTS, Frames, Look, noise_sigma
+from pipeline.simulation.panel import CHANNELS, LIGHTS, Frames, Look, noise_sigma
 from pipeline.simulation.plan import Entry, Plan, derived_seed
 from pipeline.simulation.shutter import EMPTY_FIELD, Faults, Shutter
 from pipeline.simulation.wire import Listener
+
+__all__ = ["CHANNELS", "Settings", "SimulatedCamera", "open_camera"]
 
 _SLACK_PX = 64  # the noise field is larger than a frame by this, so that every frame gets another part of it
 
