@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,7 +70,7 @@ class Place:
         self.stack.callback(store.close)
         return Archiver(self.config, bus, store)
 
-    def pictures(self, number: int) -> dict[str, np.ndarray]:
+    def pictures(self, number: int) -> dict[str, Any]:
         folder = self.config.state / "evidence" / token_of(number)
         return {path.stem: cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED) for path in folder.glob("*.png")}
 

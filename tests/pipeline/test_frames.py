@@ -1,4 +1,4 @@
-"""Pixel carriers: a slot's life, leases, processes that come and go, and equal pixels through real sockets."""
+"""The ring: a slot's life, leases, what is not there, processes that come and go."""
 
 import multiprocessing as mp
 import os
@@ -9,25 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ring_parts import SLOT_BYTES, SLOTS, SOON, picture, put
 
-from pipeline.bus import Bus, Tracker
 from pipeline.errors import ConfigError, StageError
 from pipeline.frames import (
     SHARED,
-    FrameCarrier,
     Reader,
     Ring,
-    RingCarrier,
-    combined_digest,
     create_ring,
     digest_of,
     remove_ring,
 )
-from pipeline.messages import Frames, ImageSet
-
-TOKEN = "0123456789abcdef" * 2
-SLOTS, SLOT_BYTES = 3, 10_000
-SOON = 60_000_000_000
+from pipeline.messages import Frames
 
 
 @pytest.fixture
@@ -37,18 +30,6 @@ def name() -> Iterator[str]:
     create_ring(ring, SLOTS, SLOT_BYTES)
     yield ring
     remove_ring(ring)
-
-
-def picture(seed: int, dtype: str = "uint8", shape: tuple[int, ...] = (2, 30, 40)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
-
-
-def put(ring: Ring, slot: int, pixels: np.ndarray, carrier: RingCarrier | FrameCarrier | None = None):
-    """Write a set into an acquired slot and ship it."""
-    ring.room(slot)[: pixels.nbytes] = pixels.tobytes()
-    digest = digest_of(ring.room(slot)[: pixels.nbytes])
-    frames = Frames(shape=pixels.shape, dtype=str(pixels.dtype), digest=digest)
-    return (carrier or RingCarrier(ring)).ship(slot, TOKEN, frames, SOON)
 
 
 def filled(ring: Ring, seed: int = 1) -> Frames:
@@ -291,91 +272,3 @@ def test_two_processes_exchange_sets_and_a_leaving_reader_takes_nothing_along(na
     echo.join(30)
     assert echo.exitcode == 0 and (SHARED / name).exists()
     assert ring.reclaimed == 0
-
-
-# --- both carriers through real ZeroMQ ---
-
-
-def _received(bus: Bus, port) -> list:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        bus.poll(100)
-        if found := port.drain():
-            return found
-    raise AssertionError("nothing came")
-
-
-def image_set(frames: Frames) -> ImageSet:
-    return ImageSet(station="s", token=TOKEN, camera="top", frames=frames, exposed_ns=0, ready_ns=0)
-
-
-@pytest.mark.parametrize("kind", [RingCarrier, FrameCarrier])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@pytest.mark.parametrize("shape", [(2, 30, 40), (3, 200, 250)], ids=["small", "uncopied"])
-def test_both_carriers_deliver_the_same_pixels(kind, dtype, shape, tmp_path):
-    name = f"takt-test-{os.getpid()}-carrier"
-    create_ring(name, 2, 300_000)
-    pixels, endpoint = picture(3, dtype, shape), f"ipc://{tmp_path}/s"
-    try:
-        with Bus("inspector") as here, Bus("capture_top") as there:
-            pull, push = here.pull(endpoint, "images"), there.push(endpoint, "images")
-            ring = Ring(name)
-            carrier, slot = kind(ring), ring.acquire(0)
-            assert slot is not None
-            frames, behind = put(ring, slot, pixels, carrier)
-            sent = _sent(push, image_set(frames), behind)
-            carrier.sent(slot, sent if isinstance(sent, Tracker) else None)
-            [received] = _received(here, pull)
-            held = Reader().hold(received.message.frames, received.behind)
-            assert held is not None and held.intact()
-            assert held.pixels.dtype == dtype
-            np.testing.assert_array_equal(held.pixels, pixels)
-            assert digest_of(held.pixels.data.cast("B")) == received.message.frames.digest
-            held.release()
-            del held, received
-            _comes_back(carrier, ring)
-    finally:
-        remove_ring(name)
-
-
-def _sent(port, message: ImageSet, behind: tuple[memoryview, ...]) -> object:
-    """Sent, once the peer is there."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if sent := port.send("images", message, behind=behind):
-            return sent
-    raise AssertionError("no peer")
-
-
-def _comes_back(carrier: RingCarrier | FrameCarrier, ring: Ring) -> None:
-    """The slot is free again although nothing more is sent."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and ring.free() < ring.slots:
-        carrier.collect()
-    assert ring.free() == ring.slots
-
-
-class _Done:
-    done = True
-
-
-def test_a_send_that_ends_after_its_lease_frees_nobody_elses_slot(name):
-    ring = Ring(name)
-    carrier = FrameCarrier(ring)
-    for _ in range(SLOTS):
-        slot = ring.acquire(0)
-        assert slot is not None
-        put(ring, slot, picture(1), carrier)
-        carrier.sent(slot, _Done())  # pyright: ignore[reportArgumentType]: a tracker whose end the test sets
-    assert ring.acquire(SOON + 1) == 0
-    carrier.collect()
-    assert ring.free() == SLOTS - 1
-    assert carrier.pending == []
-
-
-def test_digests_tell_pixels_and_cameras_apart():
-    one, other = digest_of(memoryview(b"a" * 100)), digest_of(memoryview(b"a" * 99 + b"b"))
-    assert one != other and len(one) == 32
-    assert combined_digest([one]) == one
-    assert combined_digest([one, other]) != combined_digest([other, one])
-    assert len(combined_digest([one, other])) == 32

@@ -1,17 +1,14 @@
-"""The ledger: a chain that goes on over days, crashes and full disks, and a recount that names what was touched."""
+"""The ledger's writer: a chain that goes on over days, crashes and full disks."""
 
 import json
 import os
-import random
 import resource
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from ledger_parts import counted, lines_of, panel, rewrite, written
 
 from pipeline import ledger as ledger_module
 from pipeline.errors import LedgerError
@@ -34,37 +31,6 @@ def wall(monkeypatch) -> type[Clock]:
     monkeypatch.setattr(ledger_module, "datetime", Clock)
     monkeypatch.setattr(Clock, "today", datetime(2026, 3, 1, 23, 59, tzinfo=UTC))
     return Clock
-
-
-def panel(ledger: Ledger, seq: int, outcome: Outcome | None = Outcome.PASS, fault: Fault | None = None) -> None:
-    """What the bridge records of a panel; without an outcome the panel stays open."""
-    token = f"{seq:032x}"
-    ledger.record("trigger", token=token, seq=seq, panel_id=f"p{seq}", recipe_no=1, edge_ns=seq)
-    if outcome is not None:
-        ledger.record("intent", token=token, seq=seq, outcome=outcome, fault=fault)
-        ledger.record("outcome", token=token, seq=seq, outcome=outcome, fault=fault, score=0.1)
-
-
-def counted(folder: Path):
-    return recount(read_lines(ledger_files(folder)))
-
-
-def lines_of(folder: Path) -> list[bytes]:
-    return [line for _, line in read_lines(ledger_files(folder))]
-
-
-def rewrite(folder: Path, lines: list[bytes]) -> None:
-    [file] = ledger_files(folder)
-    file.write_bytes(b"".join(lines))
-
-
-def written(folder: Path, panels: int = 4) -> list[bytes]:
-    """A ledger of some panels, the last one still open; its lines."""
-    with Ledger(folder, "cell_1") as ledger:
-        for seq in range(1, panels):
-            panel(ledger, seq, Outcome.PASS if seq % 2 else Outcome.REJECT, Fault.LATE if seq % 4 == 2 else None)
-        panel(ledger, panels, None)
-    return lines_of(folder)
 
 
 # --- the chain ---
@@ -253,41 +219,6 @@ def test_a_ledger_that_cannot_be_opened_is_one_line(tmp_path, what):
     assert "\n" not in str(error.value) and error.value.exit_status == 3
 
 
-# --- recount ---
-
-
-def _swapped(lines: list[bytes], at: int) -> list[bytes]:
-    return [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
-
-
-def _changed(lines: list[bytes], at: int) -> list[bytes]:
-    return [*lines[:at], lines[at].replace(b'"station":"cell_1"', b'"station":"cell_2"'), *lines[at + 1 :]]
-
-
-TOUCHED = {
-    "deleted": (lambda lines, at: [*lines[:at], *lines[at + 1 :]], 0),
-    "doubled": (lambda lines, at: [*lines[: at + 1], *lines[at:]], 1),
-    "reordered": (_swapped, 0),
-    "changed": (_changed, 1),  # the next one's hash shows it
-    "cut off": (lambda lines, at: [*lines[:at], lines[at][: len(lines[at]) // 2] + b"\n", *lines[at + 1 :]], 0),
-    "emptied": (lambda lines, at: [*lines[:at], b"\n", *lines[at + 1 :]], 0),
-    "put in": (lambda lines, at: [*lines[:at], lines[0], *lines[at:]], 0),
-    "joined": (lambda lines, at: [*lines[:at], lines[at].rstrip(b"\n") + lines[at + 1], *lines[at + 2 :]], 0),
-}
-
-
-@pytest.mark.parametrize("how", TOUCHED)
-@pytest.mark.parametrize("at", [1, 3, 7])
-def test_a_touched_record_is_named(tmp_path, how, at):
-    lines = written(tmp_path)
-    touch, later = TOUCHED[how]
-    rewrite(tmp_path, touch(lines, at))
-    count = counted(tmp_path)
-    assert not count.intact
-    assert count.first_broken is not None
-    assert count.first_broken.split(": ")[0].endswith(f".jsonl:{at + 1 + later}")
-
-
 def test_a_missing_first_file_is_seen(tmp_path, wall):
     with Ledger(tmp_path, "cell_1") as ledger:
         panel(ledger, 1)
@@ -295,103 +226,3 @@ def test_a_missing_first_file_is_seen(tmp_path, wall):
         panel(ledger, 2)
     ledger_files(tmp_path)[0].unlink()
     assert counted(tmp_path).first_broken == "2026-03-02.jsonl:1: does not follow the record before it"
-
-
-FIELDS = ["n", "step", "token", "seq", "outcome", "fault", "prev", "station"]
-JUNK = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.lists(st.integers(), max_size=2), st.booleans())
-
-
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory) -> list[bytes]:
-    return written(tmp_path_factory.mktemp("ledger"), panels=6)
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_no_change_of_a_record_escapes_or_stops_the_count(lines, data):
-    """All but the last record, whose hash nobody holds yet."""
-    at = data.draw(st.integers(0, len(lines) - 2))
-    record = json.loads(lines[at])
-    field = data.draw(st.sampled_from([name for name in FIELDS if name in record]))
-    junk = data.draw(JUNK)
-    if data.draw(st.booleans()):
-        del record[field]
-    elif record[field] == junk:
-        return
-    else:
-        record[field] = junk
-    touched = [*lines[:at], json.dumps(record, separators=(",", ":")).encode() + b"\n", *lines[at + 1 :]]
-    count = recount((f"f:{number}", line) for number, line in enumerate(touched, 1))
-    assert not count.intact
-    assert count.first_broken is not None and count.first_broken.split(":")[1] in (str(at + 1), str(at + 2))
-
-
-@given(st.data())
-@settings(max_examples=200, deadline=None)
-def test_no_changed_byte_escapes_or_stops_the_count(lines, data):
-    text = bytearray(b"".join(lines[:-1]))
-    place = data.draw(st.integers(0, len(text) - 2))
-    text[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != text[place]))
-    split = (bytes(text) + lines[-1]).splitlines(keepends=True)
-    assert not recount((f"f:{number}", line) for number, line in enumerate(split, 1)).intact
-
-
-@pytest.mark.parametrize(
-    "noise", [b"[" * 100_000, b"\xff\xfe", b"null", b"[1]", b'{"n":"1","step":"trigger","prev":""}']
-)
-def test_what_is_no_record_is_named_and_counting_goes_on(lines, noise):
-    count = recount((f"f:{number}", line) for number, line in enumerate([*lines[:4], noise + b"\n", *lines[4:]], 1))
-    assert count.first_broken == "f:5: not a record"
-    assert count.outcomes.keys() >= {1, 3, 4, 5}
-
-
-def forged(*records: dict) -> list[tuple[str, bytes]]:
-    """A chain that holds, whatever it says: who can write the file can compute the hashes."""
-    lines, previous = [], "0" * 64
-    for number, record in enumerate(records):
-        line = json.dumps({"n": number, "station": "s", **record, "prev": previous}).encode() + b"\n"
-        previous = sha256(line.rstrip(b"\n")).hexdigest()
-        lines.append((f"f:{number + 1}", line))
-    return lines
-
-
-TRIGGER = {"step": "trigger", "token": "a", "seq": 1}
-OUTCOME = {"step": "outcome", "token": "a", "seq": 1, "outcome": "PASS", "fault": None}
-
-
-@pytest.mark.parametrize(
-    ("records", "says"),
-    [
-        ([OUTCOME], "f:1: an outcome without an open trigger"),
-        ([TRIGGER, OUTCOME, OUTCOME], "f:3: an outcome without an open trigger"),
-        ([TRIGGER, TRIGGER], "f:2: the same trigger twice"),
-        ([TRIGGER, OUTCOME | {"token": "b"}], "f:2: an outcome without an open trigger"),
-        ([TRIGGER, OUTCOME | {"fault": "BAD_LUCK"}], "f:2: not a record"),
-        ([TRIGGER, OUTCOME | {"outcome": "MAYBE"}], "f:2: not a record"),
-        ([TRIGGER, OUTCOME | {"n": 5}], "f:2: is number 5, expected 1"),
-        ([{"step": "gossip"}], "f:1: unknown step 'gossip'"),
-        ([{"step": "file", "format": 2}], "f:1: format 2 is newer than 1: update takt"),
-    ],
-)
-def test_a_chain_that_holds_but_says_what_cannot_be_is_broken(records, says):
-    assert recount(forged(*records)).first_broken == says
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(list(Outcome)), st.none() | st.sampled_from(list(Fault))), max_size=12),
-    st.integers(),
-)
-@settings(max_examples=40, deadline=None)
-def test_every_trigger_is_in_exactly_one_sum(tmp_path_factory, ends, seed):
-    folder = tmp_path_factory.mktemp("sums")
-    with Ledger(folder, "cell_1") as ledger:
-        for seq in range(len(ends)):
-            panel(ledger, seq, None)
-        order = list(enumerate(ends))
-        random.Random(seed).shuffle(order)
-        for seq, (outcome, fault) in order:
-            ledger.record("outcome", token=f"{seq:032x}", seq=seq, outcome=outcome, fault=fault)
-    count = counted(folder)
-    assert count.intact and count.balanced and not count.open
-    assert count.triggers == len(ends) == count.passed + count.rejected + count.faults.total()
-    assert count.passed == sum(end == (Outcome.PASS, None) for end in ends)
