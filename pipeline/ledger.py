@@ -194,7 +194,8 @@ def lines_since(folder: Path, number: int) -> Iterator[tuple[str, bytes]]:
     """The lines from record `number` on; files that end before it are not read."""
     files = ledger_files(folder)
     starts = [_first_number(file) for file in files]
-    wanted = [file for file, end in zip(files, [*starts[1:], None], strict=True) if end is None or end > number]
+    ends = [*starts[1:], number + 1]
+    wanted = [file for file, end in zip(files, ends, strict=False) if end > number]
     for place, line in read_lines(wanted):
         if _number_of(line, number) > number:
             yield place, line
@@ -213,9 +214,17 @@ def read_lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
                 yield f"{file.name}:{number}", line
 
 
-def recount(lines: Iterable[tuple[str, bytes]], *, whole: bool = True) -> Count:
-    """Re-hash the chain and count triggers and outcomes. `whole`: the first line must be the ledger's first."""
+def recount(
+    lines: Iterable[tuple[str, bytes]], *, whole: bool = True, taken_over: Iterable[dict[str, Any]] = ()
+) -> Count:
+    """Re-hash the chain and count triggers and outcomes.
+
+    `whole`: the first line must be the ledger's first. `taken_over` are triggers from before the first line that
+    were open then: they count as if they stood here.
+    """
     count = Count()
+    for record in taken_over:
+        _count(count, record)
     previous, number = GENESIS if whole else None, 0 if whole else None
     for place, line in lines:
         count.records += 1

@@ -10,10 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from pipeline.check import check_line
 from pipeline.config import LineConfig
 from pipeline.devices import conveyor_settings
-from pipeline.ledger import next_number
 from pipeline.log import to_stderr
 from pipeline.messages import FAULTS, Fault
-from pipeline.summary import record_length, summarise
+from pipeline.summary import before, summarise
 from pipeline.supervisor import Interrupted, Supervisor
 
 WATCH_MS = 100
@@ -29,7 +28,7 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
     for _ in check_line(config):
         pass
     to_stderr(config.station, "supervisor")
-    first_record, first_row = next_number(config.ledger), record_length(config)
+    start = before(config)
     interrupted = Interrupted()
     panels = conveyor_settings(config).panels if config.conveyor else 0
     with Supervisor(config) as supervisor, _Display(console, panels) as display:
@@ -38,7 +37,7 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
             display.show(supervisor)
         display.say("stopping")
         states = {name: dict(health.counters) for name, health in supervisor.states().items() if health}
-    return summarise(config, first_record, first_row) | {"interrupted": interrupted.asked, "stages": states}
+    return summarise(config, start) | {"interrupted": interrupted.asked, "stages": states}
 
 
 class _Display:

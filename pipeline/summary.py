@@ -12,7 +12,7 @@ import numpy as np
 from pipeline import cameras
 from pipeline.config import LineConfig
 from pipeline.devices import camera_settings, record_path
-from pipeline.ledger import Count, lines_since, recount
+from pipeline.ledger import Count, ledger_files, lines_since, next_number, read_lines, recount
 from pipeline.plcs import ACK_PASSED
 from pipeline.simulation.plan import Plan
 
@@ -28,16 +28,27 @@ class Truth:
     size_px: float
 
 
-def record_length(config: LineConfig) -> int:
-    """Lines of the simulated PLC's record so far; 0 without one."""
+@dataclass(frozen=True)
+class Before:
+    """Where ledger and PLC record stood when a run began, and the triggers that a crash had left open."""
+
+    record: int = 0
+    row: int = 0
+    open: tuple[dict[str, Any], ...] = ()
+
+
+def before(config: LineConfig) -> Before:
+    """The beginning of a run that starts now."""
+    newest = recount(read_lines(ledger_files(config.ledger)[-2:]), whole=False)  # none stays open for longer than a day
     path = record_path(config)
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    rows = len(path.read_text().splitlines()) if path.exists() else 0
+    return Before(next_number(config.ledger), rows, tuple(newest.open.values()))
 
 
-def summarise(config: LineConfig, first_record: int, first_row: int) -> dict[str, Any]:
-    """The keys of `takt run --json` for what came after those places in ledger and PLC record."""
-    count = recount(lines_since(config.ledger, first_record), whole=first_record == 0)
-    rows = list(_plc_rows(record_path(config), first_row)) if config.conveyor else []
+def summarise(config: LineConfig, start: Before) -> dict[str, Any]:
+    """The keys of `takt run --json` for the panels that were closed since `start`."""
+    count = recount(lines_since(config.ledger, start.record), whole=start.record == 0, taken_over=start.open)
+    rows = list(_plc_rows(record_path(config), start)) if config.conveyor else []
     summary: dict[str, Any] = {
         "triggers": count.triggers,
         "passed": count.passed,
@@ -48,7 +59,7 @@ def summarise(config: LineConfig, first_record: int, first_row: int) -> dict[str
     }
     if config.conveyor:
         summary["plc"] = {"panels": len(rows), "passed": sum(row["ack_code"] == ACK_PASSED for row in rows)}
-        summary |= against_truth(config, rows)
+        summary |= against_truth(config, rows, count)
     return summary
 
 
@@ -72,18 +83,19 @@ def latency(count: Count) -> dict[str, float | None]:
     return {"median": median, "p99": p99, "max": most}
 
 
-def against_truth(config: LineConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def against_truth(config: LineConfig, rows: list[dict[str, Any]], count: Count) -> dict[str, Any]:
     """Misses by kind and false rejects, where it is known what lay below the cameras."""
     truth_of = truths(config)
     known = [(truth, row) for row in rows if (truth := truth_of(row["panel"])) is not None]
     missed = [truth for truth, row in known if truth.kind and row["ack_code"] == ACK_PASSED]
     defective = [truth for truth, _ in known if truth.kind]
+    inspected = {seq for seq, record in count.outcomes.items() if not record["fault"]}
     refused = [row for truth, row in known if truth.kind is None and row["ack_code"] != ACK_PASSED]
     return {
         "missed": len(missed),
         "missed_by_kind": dict(sorted(Counter(str(truth.kind) for truth in missed).items())),
         "missed_promised": sum(truth.kind in ALWAYS_FOUND and truth.size_px > PROMISED_PX for truth in missed),
-        "false_rejects": sum(row["fault"] == 0 for row in refused),
+        "false_rejects": sum(row["seq"] in inspected for row in refused),
         "good": len(known) - len(defective),
         "defective": len(defective),
         "defective_by_kind": dict(sorted(Counter(str(truth.kind) for truth in defective).items())),
@@ -113,6 +125,10 @@ def _planned(plan: Plan, panel: int) -> Truth:
     return Truth(planned.kind, planned.size_px)
 
 
-def _plc_rows(path: Path, first: int) -> Iterator[dict[str, Any]]:
-    lines = path.read_text().splitlines()[first:] if path.exists() else []
-    return (row for row in map(json.loads, lines) if "seq" in row)
+def _plc_rows(path: Path, start: Before) -> Iterator[dict[str, Any]]:
+    """The PLC's rows since `start`, and those of the triggers that were open then."""
+    taken_over = {record["seq"] for record in start.open}
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, row in enumerate(map(json.loads, lines)):
+        if "seq" in row and (number >= start.row or row["seq"] in taken_over):
+            yield row

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline.config import LineConfig, load
-from pipeline.summary import summarise
+from pipeline.summary import Before, summarise
 from pipeline.supervisor import Supervisor
 
 DEMO = Path(__file__).parents[2] / "pipeline" / "demo" / "line.toml"
@@ -102,7 +102,7 @@ def _run(
                 watch(supervisor)
                 if supervisor.finished():
                     break
-        summary = summarise(config, 0, 0)
+        summary = summarise(config, Before())
     return {key: summary[key] for key in ("triggers", "passed", "rejected", "faults", "reconciled", "latency_ms")}
 
 
