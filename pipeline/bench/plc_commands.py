@@ -12,6 +12,8 @@ from typing import Annotated, TextIO
 
 import typer
 
+from engines import plugins
+from engines.settings import checked
 from pipeline import plcs
 from pipeline.bench import probe_report
 from pipeline.bench.plc_probe import Patience, probe
@@ -20,7 +22,7 @@ from pipeline.bench.probe_report import Occasion
 from pipeline.config import LineConfig, load
 from pipeline.devices import conveyor_settings
 from pipeline.errors import ConfigError, PlcError, UsageError
-from pipeline.plcs import ProbingPlc
+from pipeline.plcs import Plc, ProbingPlc
 from pipeline.plcs.simulated import Conveyor
 
 LISTEN_S = 10.0
@@ -59,9 +61,17 @@ def plc_probe(
 def _probed(config: LineConfig, seed: int, trigger_s: float) -> list[Finding]:
     patience = Patience(trigger_s, config.timing.ack_ms, config.timing.window_ms)
     with _line_down(config), _conveyor(config), plcs.connect(config.plc.kind, config.plc.settings) as plc:
-        if not isinstance(plc, ProbingPlc):
-            raise UsageError(f"the driver {config.plc.kind!r} cannot write a wrong result: give it write_as_is")
-        return probe(plc, rounds(seed), patience, lambda finding: print(probe_report.line(finding), flush=True))  # noqa: T201
+        return probe(_probing(plc, config.plc.kind), rounds(seed), patience, _tell)
+
+
+def _tell(finding: Finding) -> None:
+    print(probe_report.line(finding), flush=True)  # noqa: T201
+
+
+def _probing(plc: Plc, kind: str) -> ProbingPlc:
+    if not isinstance(plc, ProbingPlc):
+        raise UsageError(f"the driver {kind!r} cannot write a wrong result: give it write_as_is")
+    return plc
 
 
 def _line_down(config: LineConfig) -> TextIO:
@@ -110,9 +120,10 @@ def _conveyor(config: LineConfig) -> Iterator[None]:
 
 
 def _occasion(config: LineConfig, seed: int) -> Occasion:
-    where = ", ".join(f"{name} {value}" for name, value in config.plc.settings.items())
+    settings = checked(plugins.load("pipeline.plcs", config.plc.kind).Settings, config.plc.settings, "plc.settings")
+    where = ", ".join(f"{name} {value}" for name, value in settings)
     date = datetime.now().astimezone().isoformat(timespec="seconds")
-    plc = f"{config.plc.kind}, {where or 'default address'}"
+    plc = f"{config.plc.kind}, {where}"
     return Occasion(date, config.station, plc, config.conveyor is not None, seed, version("takt"))
 
 

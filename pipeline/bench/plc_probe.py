@@ -76,17 +76,19 @@ class _Vision:
         panel, seen_ns = self._next_panel()
         if self._window_ms(panel) < case.needs_ms():
             self._reject(panel)
-            return unprobed(case, panel, self._window_ms(panel))
+            why = f"window_ms is {self._window_ms(panel)}; set it to {case.needs_ms()} or more for the commissioning"
+            return unprobed(case, panel, why)
         self._beating, self._state = case.when is not When.HEART_LOST, case.state
         self._beat_ns = 0  # the state is written before the result
-        try:
-            return judge(case, panel, *self._answered(case, panel, seen_ns))
-        finally:
-            if not (self._beating and self._state is LineState.READY):
-                self._steady_ns = time.monotonic_ns() + STEADY_NS
-            self._beating, self._state, self._beat_ns = True, LineState.READY, 0
-            for slot in {panel.trigger_seq % SLOTS, case.slot(panel.trigger_seq)}:
-                self._plc.clear(slot)
+        finding = self._answered(case, panel, seen_ns)
+        if not (self._beating and self._state is LineState.READY):
+            self._steady_ns = time.monotonic_ns() + STEADY_NS
+        self._beating, self._state, self._beat_ns = True, LineState.READY, 0
+        for slot in {panel.trigger_seq % SLOTS, case.slot(panel.trigger_seq)}:
+            self._plc.clear(slot)
+        if finding.ack_code == 0:
+            self._reject(panel)  # a PLC without a window would let the line stand for ever
+        return finding
 
     def strays(self) -> list[Finding]:
         """Rejects between the cases that the PLC did not reject."""
@@ -105,11 +107,11 @@ class _Vision:
             self._plc.clear(slot)
 
     def _next_panel(self) -> tuple[SlotSeen, int]:
-        """The first panel that is triggered while no other is open, and when it was seen."""
+        """The first panel that is triggered while the heart is known to beat, and when it was seen."""
         began_s = time.monotonic()
         while time.monotonic() - began_s < self._patience.trigger_s:
             for panel in self._look():
-                if time.monotonic_ns() >= self._steady_ns and not self._between:
+                if time.monotonic_ns() >= self._steady_ns:
                     return panel, time.monotonic_ns()
                 self._reject(panel)
         raise PlcError(
@@ -117,14 +119,13 @@ class _Vision:
             " trigger_seq up and finds the slots empty"
         )
 
-    def _answered(self, case: Case, panel: SlotSeen, seen_ns: int) -> tuple[int, float | None]:
-        """Write when it is time; the acknowledgement and its time in ms, or 0 and None."""
+    def _answered(self, case: Case, panel: SlotSeen, seen_ns: int) -> Finding:
+        """Write when it is time, and judge the acknowledgement."""
         window_ms = self._window_ms(panel)
         write_ns = seen_ns + case.delay_ms(window_ms) * MS
         end_ns = max(seen_ns + window_ms * MS, write_ns) + self._patience.ack_ms * MS
         written, ack_code, after_ms = case.result is None, 0, None
-        while time.monotonic_ns() < end_ns:
-            now_ns = time.monotonic_ns()
+        while (now_ns := time.monotonic_ns()) < end_ns:
             if not written and now_ns >= write_ns and case.slot(panel.trigger_seq) not in self._between:
                 self._write(case, panel)
                 written = True
@@ -135,7 +136,9 @@ class _Vision:
                 ack_code, after_ms = slot.ack_code, (time.monotonic_ns() - seen_ns) / MS
             if ack_code and (case.when is not When.LATE or now_ns > write_ns + WATCH_NS or ack_code == ACK_PASSED):
                 break
-        return ack_code, after_ms
+        if case.neighbour_slot and not written:
+            return unprobed(case, panel, "the slot to write was in use")
+        return judge(case, panel, ack_code, after_ms)
 
     def _write(self, case: Case, panel: SlotSeen) -> None:
         if case.result is not None:
@@ -152,6 +155,7 @@ class _Vision:
             if slot.trigger_seq != self._known[number]:
                 self._known[number] = slot.trigger_seq
                 self._check_place(number, slot)
+                self._drop(number, 0)
                 new.append(slot)
         return new
 
@@ -175,9 +179,14 @@ class _Vision:
             ack_code = slot.ack_code if slot.ack_seq == panel.trigger_seq else 0
             if ack_code or now_ns > until_ns:
                 self._plc.clear(number)
-                del self._between[number]
-                finding = judge(BETWEEN, panel, ack_code, None)
-                self._strays += [] if finding.ok else [finding]
+                self._drop(number, ack_code)
+
+    def _drop(self, number: int, ack_code: int) -> None:
+        """A slot's panel between the cases is over."""
+        if number in self._between:
+            panel, _ = self._between.pop(number)
+            finding = judge(BETWEEN, panel, ack_code, None)
+            self._strays += [] if finding.ok else [finding]
 
     def _window_ms(self, panel: SlotSeen) -> int:
         return panel.window_ms or self._patience.window_ms

@@ -92,10 +92,9 @@ def judge(case: Case, panel: SlotSeen, ack_code: int, after_ms: float | None) ->
     return Finding(case.name, case.written, panel.trigger_seq, panel.panel_id, ack_code, after_ms, ok, remark)
 
 
-def unprobed(case: Case, panel: SlotSeen, window_ms: int) -> Finding:
-    """The case cannot show anything in so short a window, and what was not shown is not right."""
-    why = f"not probed: window_ms is {window_ms}; set it to {case.needs_ms()} or more for the commissioning"
-    return Finding(case.name, case.written, panel.trigger_seq, panel.panel_id, 0, None, False, why)
+def unprobed(case: Case, panel: SlotSeen, why: str) -> Finding:
+    """The case was not shown, and what was not shown is not right."""
+    return Finding(case.name, case.written, panel.trigger_seq, panel.panel_id, 0, None, False, f"not probed: {why}")
 
 
 def _remark(case: Case, ack_code: int) -> str:
