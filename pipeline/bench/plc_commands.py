@@ -3,7 +3,7 @@
 import fcntl
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
@@ -49,7 +49,6 @@ def plc_probe(
     answers once as it must not.
     """
     config = load(line)
-    print(probe_report.heading(), flush=True)  # noqa: T201
     findings = _probed(config, seed, patience)
     print(probe_report.conclusion(findings))  # noqa: T201
     occasion = _occasion(config, seed)
@@ -61,11 +60,18 @@ def plc_probe(
 def _probed(config: LineConfig, seed: int, trigger_s: float) -> list[Finding]:
     patience = Patience(trigger_s, config.timing.ack_ms, config.timing.window_ms)
     with _line_down(config), _conveyor(config), plcs.connect(config.plc.kind, config.plc.settings) as plc:
-        return probe(_probing(plc, config.plc.kind), rounds(seed), patience, _tell)
+        return probe(_probing(plc, config.plc.kind), rounds(seed), patience, _table())
 
 
-def _tell(finding: Finding) -> None:
-    print(probe_report.line(finding), flush=True)  # noqa: T201
+def _table() -> Callable[[Finding], None]:
+    """Prints each finding as it comes, and the heading before the first."""
+    headings = iter([probe_report.heading()])
+
+    def tell(finding: Finding) -> None:
+        for text in (*headings, probe_report.line(finding)):
+            print(text, flush=True)  # noqa: T201
+
+    return tell
 
 
 def _probing(plc: Plc, kind: str) -> ProbingPlc:
