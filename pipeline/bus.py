@@ -100,6 +100,10 @@ class Port:
         self._sent[to, topic] += 1
         return tracker if tracker is not None else True
 
+    def reachable(self) -> bool:
+        """True when a message could leave now; asked of a PUSH: its peer is there."""
+        return bool(self.socket.poll(0, zmq.POLLOUT))
+
     def drain(self, limit: int = 256) -> list[Received]:
         """Every valid message that is there now, at most `limit`."""
         found = []

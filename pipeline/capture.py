@@ -56,6 +56,7 @@ class Capture:
     grabber: Grabber
     triggers: dict[str, Trigger] = field(default_factory=dict)
     filled: dict[int, FilledSet] = field(default_factory=dict)
+    reached: set[str] = field(default_factory=set)  # inspectors to which images have a way
     paired: int = 0
     refused: int = 0
     rearmed: int = 0
@@ -79,7 +80,9 @@ class Capture:
         self._step(association.Tick(now_ns))
         if now_ns - self._told_ns > PRESENCE_NS:
             self._told_ns = now_ns
-            here = Presence(station=self.config.station, stage=self.name, role="capture", ready=True)
+            self.reached |= {name for name, port in self.images.items() if port.reachable()}
+            ready = bool(self.reached)  # a line that is ready before its images have a way loses the first panels
+            here = Presence(station=self.config.station, stage=self.name, role="capture", ready=ready)
             self.control.send("presence", here)
 
     def _take_frames(self) -> None:
@@ -136,6 +139,7 @@ class Capture:
         sent = self.images[trigger.inspector].send("images", image_set, behind=behind)
         if not sent:
             self.ring.drop(filled.slot)
+            self.reached.discard(trigger.inspector)
             self._report(trigger.token, filled, "", Fault.OVERRUN)
             return
         self.carrier.sent(filled.slot, sent if isinstance(sent, Tracker) else None)
