@@ -26,7 +26,9 @@ for name in sys.argv[1:]:
 
 def base_modules() -> list[str]:
     """Every module of the base install, by its file."""
-    files = [path.relative_to(ROOT).as_posix() for top in ("pipeline", "engines") for path in (ROOT / top).rglob("*.py")]
+    files = [
+        path.relative_to(ROOT).as_posix() for top in ("pipeline", "engines") for path in (ROOT / top).rglob("*.py")
+    ]
     files = [file for file in files if not file.startswith(NEED_TEACH) or file == "engines/methods/__init__.py"]
     return sorted(file[:-3].replace("/", ".").removesuffix(".__init__") for file in (*files, *CALIBRATION))
 

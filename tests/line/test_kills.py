@@ -1,5 +1,6 @@
 """Stages are killed while panels pass: every trigger still has one outcome, and nothing passes uninspected."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,6 @@ from harness import (
     passed,
     plc_rows,
     processes,
-    running,
 )
 
 from pipeline.config import LineConfig, load
@@ -88,9 +88,9 @@ def test_a_stage_that_hangs_is_killed_and_comes_back(start: Callable[..., Line])
 
 
 @contextmanager
-def takt_run(path: Path) -> Iterator[subprocess.Popen[str]]:
+def takt_run(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`takt run` as a person starts it."""
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(path)]
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -141,18 +141,29 @@ def test_ctrl_c_from_a_terminal_reaches_only_the_supervisor(line_file: Callable[
     assert_accounted(config)
 
 
-def test_the_stages_die_with_the_supervisor_and_the_next_start_works(line_file: Callable[..., Path]) -> None:
-    path = line_file(conveyor=ENDLESS)
+def test_the_stages_die_with_the_supervisor_and_the_next_start_tells_the_truth(
+    line_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Killed with panels open; the next run closes them as CRASH, and its figures hold."""
+    path = line_file(conveyor={"settings": {"panels": 24}})
     config = load(path)
     with takt_run(path) as process:
         _until_decided(config, 4)
+        inspector = next(int(stage.split()[0]) for stage in processes(config) if " inspector " in stage)
+        os.kill(inspector, signal.SIGSTOP)
+        _until(lambda: len(ledger_records(config, "trigger")) >= len(plc_rows(config)) + 2, "open panels")
         process.kill()
-    _until(lambda: processes(config) == [], "the stages' end")
-    killed_at = len(ledger_records(config, "trigger"))
-    with running(path) as line:
-        line.until_passing_again()
-        line.supervisor.stop()
+        _until(lambda: processes(config) == [], "the stages' end")
+    left_open = {record["seq"] for record in counted(config).open.values()}
+    assert left_open
+    with takt_run(path, "--json", str(tmp_path / "summary.json")) as process:
+        _, complaints = process.communicate(timeout=PATIENCE_S)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["reconciled"], complaints
+    assert process.returncode == 1, "a crash is a fault"
+    assert leftovers(config) == []
     count = assert_accounted(config)
-    assert count.triggers > killed_at
+    assert {count.outcomes[seq]["fault"] for seq in left_open} == {"CRASH"}
+    assert not any(count.outcomes[seq]["acknowledged"] for seq in left_open)
+    assert [row["panel"] for row in sorted(plc_rows(config), key=lambda row: row["seq"])] == list(range(24))
     assert_every_pass_was_inspected(config)
-    assert counted(config).intact
