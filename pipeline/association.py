@@ -2,8 +2,12 @@
 
 A set belongs to a trigger only if the camera's own frame counter since arming equals the trigger's number and
 every exposure lies inside that trigger's window; windows never overlap. Any gap, surplus or early frame rejects
-both neighbours, the trigger it was seen in (or after) and the next one, and arms the camera anew. A frame is
-never kept for a trigger that could not have caused it.
+both neighbours, the trigger it was seen in (or after) and the next one, and arms the camera anew: at once, so that
+nothing old is left, and again in the next pause between two panels, since a camera armed in the middle of a set
+counts wrong from the first frame on. A frame is never kept for a trigger that could not have caused it.
+
+A full set is `Paired` at once and `Confirmed` only when no surplus frame followed it for `quiet_ns`: inspection starts
+with the first and no pass is possible before the second.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +25,7 @@ class Rules:
     early_ns: int  # an exposure may begin this long before the edge as the bridge saw it
     exposure_ns: int  # and this long after it
     settle_ns: int  # a frame may be delivered this long after its window; a trigger this long after its frames
+    quiet_ns: int  # longer than from one exposure of a set to the delivery of the next; shorter than between panels
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,13 @@ class Paired:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """The set paired for this trigger was the whole set: nothing followed it."""
+
+    token: str
+
+
+@dataclass(frozen=True)
 class Refused:
     """The trigger gets no set; `index` names the one that nobody gets now, where it was complete."""
 
@@ -84,7 +96,7 @@ class Rearm:
 
 
 Event = FrameSeen | TriggerSeen | Tick
-Result = Paired | Refused | Rearm
+Result = Paired | Confirmed | Refused | Rearm
 
 
 @dataclass(frozen=True)
@@ -96,19 +108,37 @@ class State:
     windows: tuple[Window, ...] = ()
     frames: tuple[FrameSeen, ...] = ()
     last: Window | None = None  # the set paired last
+    confirmed: bool = True  # that one, or there is none
     tainted: bool = False  # the next trigger is a neighbour of an irregularity
+    seeking: bool = False  # after an irregularity, until the pause in which the camera is armed
+    heard_ns: int = 0  # exposure of the newest frame
 
 
 def step(state: State, event: Event) -> tuple[State, list[Result]]:
     """The next state and what to do now, in order."""
     match event:
+        case TriggerSeen(token) if state.seeking:
+            return state, [Refused(token, Fault.ASSOCIATION)]
+        case FrameSeen(_, exposed_ns) if state.seeking:
+            return replace(state, heard_ns=exposed_ns), []
         case TriggerSeen():
             opened = _opened(state, event)
             return _irregular(opened, early=True) if _strayed(state, event) else _match(opened)
         case FrameSeen():
-            return _match(replace(state, frames=(*state.frames, event)))
+            return _match(replace(state, frames=(*state.frames, event), heard_ns=event.exposed_ns))
+        case Tick(now_ns) if state.seeking:
+            return _armed(state, now_ns)
         case Tick(now_ns):
-            return _expired(state, now_ns)
+            state, confirmed = _confirmed(state, now_ns)
+            state, expired = _expired(state, now_ns)
+            return state, [*confirmed, *expired]
+
+
+def due_ns(state: State) -> int | None:
+    """When the next tick has something to confirm or to arm; None when it has not."""
+    if state.seeking:
+        return state.heard_ns + state.rules.quiet_ns
+    return None if state.confirmed or state.last is None else state.last.closes_ns + state.rules.quiet_ns
 
 
 def _strayed(state: State, trigger: TriggerSeen) -> bool:
@@ -151,8 +181,9 @@ def _match(state: State) -> tuple[State, list[Result]]:
         if window.got == state.rules.channels:
             # Its exposures are over: what is exposed from now on belongs to nobody or to the next trigger.
             closed = replace(window, closes_ns=frame.exposed_ns)
+            results += _left_behind(state)
             results.append(_finished(window, frame.counter // state.rules.channels))
-            state = replace(state, windows=state.windows[1:], last=closed)
+            state = replace(state, windows=state.windows[1:], last=closed, confirmed=window.fault is not None)
     return state, results
 
 
@@ -166,13 +197,34 @@ def _finished(window: Window, index: int) -> Result:
     return Refused(window.token, window.fault, index) if window.fault else Paired(window.token, index)
 
 
+def _left_behind(state: State) -> list[Result]:
+    """The next set being full in its own window confirms the one before it."""
+    return [] if state.confirmed or state.last is None else [Confirmed(state.last.token)]
+
+
+def _confirmed(state: State, now_ns: int) -> tuple[State, list[Result]]:
+    if state.confirmed or state.last is None or state.frames or now_ns < state.last.closes_ns + state.rules.quiet_ns:
+        return state, []
+    return replace(state, confirmed=True), [Confirmed(state.last.token)]
+
+
+def _armed(state: State, now_ns: int) -> tuple[State, list[Result]]:
+    """Arm in a pause; the first trigger after it is still a neighbour."""
+    if now_ns < state.heard_ns + state.rules.quiet_ns:
+        return state, []
+    return State(state.rules, tainted=True), [Rearm()]
+
+
 def _irregular(state: State, *, early: bool = False) -> tuple[State, list[Result]]:
-    """Both neighbours are rejected: what is open now and, `early` or if nothing is open, the set paired last."""
+    """Both neighbours are rejected: what is open now and, `early` or if nothing is open, the set paired last.
+
+    That one is rejected in any case while it is not confirmed.
+    """
     refused: list[Result] = []
-    if state.last and (early or not state.windows):
+    if state.last and (early or not state.windows or not state.confirmed):
         refused.append(Refused(state.last.token, Fault.ASSOCIATION))
     refused += [Refused(window.token, window.fault or Fault.ASSOCIATION) for window in state.windows]
-    return State(state.rules, tainted=True), [*refused, Rearm()]  # arming may fall into the next one's exposures
+    return State(state.rules, seeking=True, heard_ns=state.heard_ns), [*refused, Rearm()]
 
 
 def _expired(state: State, now_ns: int) -> tuple[State, list[Result]]:

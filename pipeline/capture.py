@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from pipeline import association, cameras
-from pipeline.association import FrameSeen, Paired, Rearm, Refused, Rules, TriggerSeen
+from pipeline.association import Confirmed, FrameSeen, Paired, Rearm, Refused, Rules, TriggerSeen
 from pipeline.bus import Bus, Port, Tracker
 from pipeline.config import CameraConfig, LineConfig
 from pipeline.devices import camera_settings
@@ -32,7 +32,7 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
             capture = Capture(config, camera_config, life.name, bus, ring, grabber)
             bus.watch(grabber.wake)
             while not life.stopping:
-                bus.poll(TURN_MS)
+                bus.poll(capture.patience_ms(time.monotonic_ns()))
                 capture.turn(time.monotonic_ns())
                 life.tell("ready", "at the end of its pictures" if grabber.exhausted else "", capture.counters())
         finally:
@@ -41,7 +41,7 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
 
 def _rules(config: LineConfig, channels: int) -> Rules:
     timing, ms = config.timing, 1_000_000
-    return Rules(channels, timing.early_ms * ms, timing.exposure_ms * ms, timing.settle_ms * ms)
+    return Rules(channels, timing.early_ms * ms, timing.exposure_ms * ms, timing.settle_ms * ms, timing.quiet_ms * ms)
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Capture:
     grabber: Grabber
     triggers: dict[str, Trigger] = field(default_factory=dict)
     filled: dict[int, FilledSet] = field(default_factory=dict)
+    shipped: dict[str, tuple[FilledSet, str]] = field(default_factory=dict)  # by token, until they are confirmed
     reached: set[str] = field(default_factory=set)  # inspectors to which images have a way
     paired: int = 0
     refused: int = 0
@@ -69,6 +70,11 @@ class Capture:
         }
         self.carrier: Carrier = RingCarrier(self.ring) if self.camera.carrier == "ring" else FrameCarrier(self.ring)
         self.state = association.State(_rules(self.config, len(self.camera.channels)))
+
+    def patience_ms(self, now_ns: int) -> int:
+        """How long there is nothing to do unless something comes."""
+        due_ns = association.due_ns(self.state)
+        return TURN_MS if due_ns is None else min(max((due_ns - now_ns) // 1_000_000 + 1, 1), TURN_MS)
 
     def turn(self, now_ns: int) -> None:
         """Everything that came since the last turn."""
@@ -117,6 +123,8 @@ class Capture:
             match result:
                 case Paired(token, index):
                     self._ship(self.triggers.pop(token), self.filled.pop(index))
+                case Confirmed(token):
+                    self._confirm(token)
                 case Refused(token, fault, index):
                     self._refuse(token, fault, index)
                 case Rearm():
@@ -144,7 +152,12 @@ class Capture:
             return
         self.carrier.sent(filled.slot, sent if isinstance(sent, Tracker) else None)
         self.paired += 1
-        self._report(trigger.token, filled, frames.digest, None)
+        self.shipped[trigger.token] = (filled, frames.digest)
+
+    def _confirm(self, token: str) -> None:
+        """The bridge hears of the set now, and passes nothing before."""
+        if token in self.shipped:
+            self._report(token, *self.shipped.pop(token), None)
 
     def _pixels(self, filled: FilledSet) -> memoryview:
         channels, height, width = filled.shape
@@ -167,6 +180,7 @@ class Capture:
 
     def _refuse(self, token: str, fault: Fault, index: int | None) -> None:
         self.triggers.pop(token, None)
+        self.shipped.pop(token, None)
         self.refused += 1
         LOG.warning("set refused", extra={"token": token, "fault": fault.value})
         self._report(token, None, "", fault)

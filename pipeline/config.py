@@ -54,6 +54,7 @@ class TimingConfig(Settings):
     early_ms: Positive = 100  # how much earlier than the edge, as the bridge saw it, an exposure may begin
     exposure_ms: Positive = 300  # all exposures of a set lie inside this
     settle_ms: Positive = 100  # read-out: a frame may arrive this long after its exposure
+    quiet_ms: Positive = 10  # no frame for this long after a set's last exposure began: the set is over
     poll_ms: Positive = 2  # pause between two looks at the PLC
     ack_ms: Positive = 500  # the PLC acknowledges within this after the window, else UNACKNOWLEDGED
     stall_ms: Positive = 400  # no heartbeat when the inspector's last loop turn is older

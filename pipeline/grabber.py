@@ -17,7 +17,7 @@ from pipeline.log import logger
 from pipeline.messages import Fault
 
 LOG = logger("capture")
-GRAB_MS = 20
+GRAB_MS = 5  # arming waits for it at most
 MOST_FAILURES = 50  # sets lost one after the other: the camera is gone, and opened again by the next process
 
 

@@ -68,11 +68,13 @@ def hit_by(start: Callable[..., Line], fault: str) -> tuple[Line, dict[int, str]
 
 
 def assert_nothing_was_mixed(line: Line) -> None:
-    """Every picture kept carries the mark of its own panel and channel."""
+    """Every picture kept carries the mark of its own panel and channel; a set that was taken back may not."""
     panel_of = {row["seq"]: row["panel"] for row in line.rows()}
     seen = [record for record in line.records("outcome") if (_evidence(line) / record["token"]).exists()]
     assert len(seen) > 8
     for record in seen:
+        if record["fault"] == "ASSOCIATION":
+            continue
         for number, channel in enumerate(toy_line.CHANNELS):
             path = _evidence(line) / record["token"] / f"top_{channel}.png"
             kept = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.uint8)
@@ -96,7 +98,6 @@ def test_a_frame_that_is_lost_costs_neighbours_and_mixes_nothing(start: Callable
     assert_nothing_was_mixed(line)
 
 
-@pytest.mark.xfail(reason="association: arming falls into the next set's exposures, again and again", strict=False)
 def test_the_line_recovers_from_an_exposure_that_was_missed(start: Callable[..., Line]) -> None:
     line, hit = hit_by(start, "miss_exposures")
     assert HIT in hit
@@ -104,7 +105,6 @@ def test_the_line_recovers_from_an_exposure_that_was_missed(start: Callable[...,
     assert set(hit) <= set(range(HIT - 1, HIT + 5)), "only neighbours pay for it"
 
 
-@pytest.mark.xfail(reason="association: the surplus is noticed after the set has been inspected", strict=False)
 def test_a_panel_with_a_surplus_frame_is_a_reject(start: Callable[..., Line]) -> None:
     line, hit = hit_by(start, "extra_frames")
     assert HIT in hit

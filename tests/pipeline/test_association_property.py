@@ -10,12 +10,12 @@ from itertools import count
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.association import FrameSeen, Paired, Rearm, Refused, Rules, State, Tick, TriggerSeen, step
+from pipeline.association import Confirmed, FrameSeen, Paired, Rearm, Refused, Rules, State, Tick, TriggerSeen, step
 from pipeline.messages import Fault
 
 MS = 1_000_000
 CHANNELS, SPACING_MS = 4, 5
-RULES = Rules(CHANNELS, early_ns=50 * MS, exposure_ns=150 * MS, settle_ns=60 * MS)
+RULES = Rules(CHANNELS, early_ns=50 * MS, exposure_ns=150 * MS, settle_ns=60 * MS, quiet_ns=11 * MS)
 LEAST_TAKT_MS = 201  # from here on windows do not overlap
 NOBODY = -1
 KINDS = (
@@ -53,7 +53,8 @@ class Line:
     counter: int = 0
     armed_ms: float = -1.0
     exposed: dict[int, tuple[int, int]] = field(default_factory=dict)  # counter since arming -> panel, channel
-    pairs: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # panel -> what it was paired with
+    paired: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # panel -> what it was paired with
+    pairs: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # the confirmed ones among them
     refused: dict[int, Fault] = field(default_factory=dict)
     queue: list[tuple[float, int, str, tuple]] = field(default_factory=list)
     order: count = field(default_factory=count)
@@ -117,7 +118,9 @@ class Line:
             match result:
                 case Paired(token, index):
                     numbers = range(index * CHANNELS, (index + 1) * CHANNELS)
-                    self.pairs[int(token)] = [self.exposed[number] for number in numbers]
+                    self.paired[int(token)] = [self.exposed[number] for number in numbers]
+                case Confirmed(token):
+                    self.pairs[int(token)] = self.paired[int(token)]
                 case Refused(token, fault):
                     self.refused[int(token)] = fault
                 case Rearm():
@@ -160,6 +163,14 @@ def test_a_trigger_gets_the_frames_exposed_for_it_or_none(line):
             assert panel in line.refused  # an edge too many inside its own window: taken back
             event("taken back")
     event(f"{len(line.pairs) > 0}: something was paired")
+
+
+@given(lines(kinds=("double frame", "unexposed frame", "lost frame", "missed edge"), least_takt_ms=LEAST_TAKT_MS))
+@settings(max_examples=200, deadline=None)
+def test_a_set_with_a_frame_too_many_or_too_few_is_never_confirmed(line):
+    line.run()
+    for panel, frames in line.pairs.items():
+        assert frames == [(panel, channel) for channel in range(CHANNELS)]
 
 
 @example(line_of("missed edge", "nothing", "nothing", takt_ms=100, message_ms=35))

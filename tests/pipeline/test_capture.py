@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -58,7 +58,7 @@ class Rig:
         """The PLC triggers, the camera sees `frames`; the token."""
         if self.images:  # ZeroMQ tells a sender that there is room again within about a millisecond
             assert self.capture.images["inspector"].socket.poll(5000, zmq.POLLOUT)
-        seq = next(self.number)
+        seq, edge_ns = next(self.number), time.monotonic_ns()
         token = f"{seq:032x}"
         trigger = Trigger(
             station="cell_1",
@@ -69,10 +69,10 @@ class Rig:
             recipe="r",
             inspector="inspector",
             cameras=("top",),
-            edge_ns=time.monotonic_ns() - ago_ns,
+            edge_ns=edge_ns - ago_ns,
             window_ms=1000,
         )
-        self.camera.expose(*frames)
+        self.camera.expose(*frames, at_ns=edge_ns)
         assert self.control.send("triggers", trigger, to="capture_top")
         return token
 
@@ -106,9 +106,35 @@ class Rig:
         np.testing.assert_array_equal(held.pixels, np.stack(frames))
         return held
 
+    def until_armed(self) -> None:
+        """Until the camera was armed anew, in a pause, and the capture takes triggers again."""
+
+        def armed() -> bool:
+            self.capture.turn(time.monotonic_ns())
+            done = self.grabber._epoch == self.grabber._wanted
+            return done and self.camera.armed > 1 and not self.capture.state.seeking
+
+        until(armed)
+
     def wait_for_slots(self, free: int) -> None:
         """All but one: the grabber always holds the one that the next set will go to."""
-        until(lambda: self.capture.turn(time.monotonic_ns()) or self.ring.free() == free)
+
+        def idle() -> bool:
+            self.capture.turn(time.monotonic_ns())
+            return self.ring.free() == free and not getattr(self.capture.carrier, "pending", ())
+
+        until(idle)
+
+
+@contextmanager
+def grabbing(config: LineConfig, camera: ScriptedCamera) -> Iterator[Grabber]:
+    """A grabber alone, its camera armed."""
+    grabber = Grabber(camera, Ring(config.ring("top")), len(CHANNELS))
+    try:
+        until(lambda: camera.armed)
+        yield grabber
+    finally:
+        grabber.close()
 
 
 @pytest.fixture(params=["ring", "frames"])
@@ -225,9 +251,10 @@ def test_after_an_irregularity_the_camera_arms_anew_and_no_slot_stays_behind(rig
     rig.with_inspector()
     rig.good(1).release()
     rig.trigger(pixels(1))  # one frame too few
+    until(lambda: rig.capture.turn(time.monotonic_ns()) or [window.got for window in rig.capture.state.windows] == [1])
     said = rig.captured(at_ns=SECOND)
     assert said.fault is Fault.INCOMPLETE
-    until(lambda: rig.camera.armed == 2)
+    rig.until_armed()
     token = rig.trigger(pixels(3), pixels(4))
     said = rig.captured()
     assert (said.token, said.fault) == (token, Fault.ASSOCIATION)  # the neighbour
@@ -239,7 +266,8 @@ def test_a_refused_set_whose_trigger_came_last_gives_its_slot_back(rig):
     rig.with_inspector()
     rig.camera.expose(pixels(1))  # nobody's
     until(lambda: rig.capture.turn(time.monotonic_ns()) or rig.capture.state.frames)
-    until(lambda: rig.capture.turn(time.monotonic_ns() + SECOND) or rig.camera.armed == 2)
+    until(lambda: rig.capture.turn(time.monotonic_ns() + SECOND) or rig.camera.armed >= 2)
+    rig.until_armed()
     rig.camera.expose(pixels(2), pixels(3))
     until(lambda: rig.capture.turn(time.monotonic_ns()) or rig.capture.filled)
     token = rig.trigger()
@@ -259,7 +287,7 @@ def test_frames_of_before_the_arming_are_void_even_if_they_came_in_one_turn(rig)
     rig.capture.turn(time.monotonic_ns())
     assert (rig.captured().token, rig.capture.rearmed) == (token, 1)
     assert rig.capture.filled == {} and rig.capture.state.frames == ()
-    until(lambda: rig.camera.armed == 2)
+    rig.until_armed()
     rig.wait_for_slots(2)
     assert rig.trigger(pixels(5), pixels(6)) == rig.captured().token
     rig.good(7).release()
@@ -273,43 +301,32 @@ def test_a_camera_that_dies_ends_its_capture(tmp_path, when):
             if when == "arm":
                 raise CameraError("unplugged: plug it in")
 
-    config = settings(tmp_path)
-    with rings(config):
-        camera = Dying()
-        grabber = Grabber(camera, Ring(config.ring("top")), 2)
-        until(lambda: camera.armed)
+    config, camera = settings(tmp_path), Dying()
+    with rings(config), grabbing(config, camera) as grabber:
         camera.expose(OSError("unplugged"))
         with pytest.raises((CameraError, OSError), match="unplugged"):
             until(grabber.take)
-        grabber.close()
 
 
 def test_a_camera_that_fails_without_end_ends_its_capture(tmp_path):
-    config = settings(tmp_path)
-    with rings(config):
-        camera = ScriptedCamera()
-        grabber = Grabber(camera, Ring(config.ring("top")), 2)
-        until(lambda: camera.armed)
+    config, camera = settings(tmp_path), ScriptedCamera()
+    with rings(config), grabbing(config, camera) as grabber:
         failures = [CameraError("no answer")] * MOST_FAILURES
-        camera.expose(*failures, pixels(1), pixels(2), *failures)  # one good frame in between: it is still there
+        camera.expose(*failures, pixels(1), pixels(2), *failures)  # one good set in between: it is still there
         until(lambda: grabber.take() is None or grabber.failures == 2 * MOST_FAILURES)
         grabber.take()
         camera.expose(CameraError("no answer"))
         with pytest.raises(CameraError, match=f"{MOST_FAILURES} image sets lost one after the other: no answer"):
-            until(grabber.take)
-        grabber.close()
+            until(lambda: grabber.take() and False)
 
 
 def test_what_was_grabbed_before_a_rearm_is_not_given_out(tmp_path):
-    config = settings(tmp_path)
-    with rings(config):
-        camera, ring = ScriptedCamera(), Ring(config.ring("top"))
-        grabber = Grabber(camera, ring, 2)
-        until(lambda: camera.armed)
+    config, camera = settings(tmp_path), ScriptedCamera()
+    ring_name = config.ring("top")
+    with rings(config), grabbing(config, camera) as grabber:
         camera.expose(pixels(1), pixels(2), pixels(3))
         until(lambda: len(grabber._out) == 4)  # a full set, its two frames, and one more
         grabber.rearm()
         assert grabber.take() == []
         until(lambda: camera.armed == 2)
-        until(lambda: ring.free() == 2)
-        grabber.close()
+        until(lambda: Ring(ring_name).free() == 2)
