@@ -64,10 +64,9 @@ class ScriptedCamera:
         self._counter = 0
         self.armed = 0
 
-    def expose(self, *frames: NDArray | Exception) -> None:
-        now = time.monotonic_ns()
+    def expose(self, *frames: NDArray | Exception, at_ns: int | None = None) -> None:
         for frame in frames:
-            self._script.put((now, frame))
+            self._script.put((at_ns or time.monotonic_ns(), frame))
 
     def arm(self) -> None:
         while not self._script.empty():
