@@ -198,6 +198,15 @@ def test_a_frame_outside_its_window_rejects_both_neighbours(at_ms):
     assert camera.rearmed == 2  # at once, and in the next pause
 
 
+def test_an_early_frame_rejects_the_set_before_it_and_the_trigger_it_was_too_early_for():
+    camera = Camera()
+    camera.clean(0)
+    camera.announce(1)
+    camera.frame(TAKT_MS - 51)
+    camera.clean(2, 3)
+    assert camera.said() == [*good(0), *wrong(0, 1, 2), *good(3)]
+
+
 @pytest.mark.parametrize("lost", range(CHANNELS))
 def test_a_counted_frame_that_never_arrives_rejects_both_neighbours(lost):
     """The counter shows the gap, or, for the last frame, the window's end does."""
