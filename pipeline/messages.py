@@ -46,6 +46,15 @@ class Fault(StrEnum):
     LEDGER = "LEDGER"
     STOPPED = "STOPPED"
     REFUSED = "REFUSED"
+    CHANNEL_ORDER = "CHANNEL_ORDER"
+    LAMP = "LAMP"
+    TORN = "TORN"
+    REPEAT = "REPEAT"
+    EXPOSURE = "EXPOSURE"
+    FOCUS = "FOCUS"
+    CAMERA_MOVED = "CAMERA_MOVED"
+    NO_PANEL = "NO_PANEL"
+    DISPLACED = "DISPLACED"
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,15 @@ FAULTS = {
     Fault.LEDGER: FaultText(20, "The ledger cannot be written. Free the disk: no panel passes until then."),
     Fault.STOPPED: FaultText(21, "The line was being stopped while the panel was open."),
     Fault.REFUSED: FaultText(22, "The PLC refused a pass by its own guard: heartbeat, state, check word or recipe."),
+    Fault.CHANNEL_ORDER: FaultText(23, "Frames lie in each other's places. Check the order of lights and channels."),
+    Fault.LAMP: FaultText(24, "A light is out or dim; the log names its channels. Check lamp and controller."),
+    Fault.TORN: FaultText(25, "A frame is made of two exposures; the log names it. Check the camera's link."),
+    Fault.REPEAT: FaultText(26, "Frames of an earlier panel came again. Restart the camera; check its trigger."),
+    Fault.EXPOSURE: FaultText(27, "The set is too bright or too dark. Check exposure time, gain and aperture."),
+    Fault.FOCUS: FaultText(28, "Pictures are blurred; the log names the channels. Check focus and vibration."),
+    Fault.CAMERA_MOVED: FaultText(29, "The view has moved. Check the camera's mount, align it, or teach again."),
+    Fault.NO_PANEL: FaultText(30, "No panel below the camera, or every light is out. Check photo-eye and lights."),
+    Fault.DISPLACED: FaultText(31, "The panel does not lie where it was taught. Check stops and conveyor."),
 }
 
 
@@ -106,7 +124,7 @@ class Trigger(Message):
     recipe_no: Count
     recipe: str  # content hash the bridge expects
     inspector: Name
-    cameras: Annotated[tuple[Name, ...], Strict(False)]
+    cameras: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1)]
     edge_ns: Count
     window_ms: Count
 
@@ -267,12 +285,13 @@ class Topic:
     queue: int
     max_bytes: int
     max_age_ms: int = 0
+    behind: int = 0  # frames of pixels that may follow the envelope
 
 
 TOPICS = {
     "triggers": Topic(Trigger, queue=64, max_bytes=4_096),
     "captured": Topic(Captured, queue=64, max_bytes=4_096),
-    "images": Topic(ImageSet, queue=1, max_bytes=8_192),
+    "images": Topic(ImageSet, queue=1, max_bytes=8_192, behind=1),
     "verdicts": Topic(Verdict, queue=64, max_bytes=65_536),
     "presence": Topic(Presence, queue=64, max_bytes=4_096, max_age_ms=400),
     "evidence": Topic(Evidence, queue=4, max_bytes=16_384),

@@ -1,0 +1,419 @@
+"""Is this raw set what the station took of good panels? Asked before inference, of every set.
+
+A defect is no such fault: everything below is a median over most of a frame or over most channels, and every limit
+has a floor below which nothing is called a fault.
+"""
+
+from base64 import b64decode, b64encode
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from engines.errors import PanelError
+from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, signature, steps
+
+__all__ = ["Cause", "Damage", "Guard", "History", "IntegrityLimits", "check", "learn", "learn_signatures"]
+
+VOID = -1.6  # log of the spread: a fifth of what a good panel has
+ALIKE = 0.95  # least correlation of noise that a repeat has
+BETTER = 0.5  # another channel's reference must fit this much better
+DOUBTFUL = 0.5  # of the limit: a channel that may lie in another's place
+REMEMBERED, LASTING = 8, 3  # sets; and how many in a row off place in one way are the camera's doing
+GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.12, 0.05, 0.2  # logs of ratios
+FEIGNED_APART, FEIGNED_TURN = 0.2, 0.05  # of a shift: by how much a large one is mistaken
+REFINEMENTS, LARGEST_MOVE = 5, 0.25
+STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.004, 0.1, 0.05
+POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
+FEWEST_TO_VOTE = 3  # channels: of fewer, one torn frame moves the median of places
+
+Values = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class Cause(StrEnum):
+    """What is wrong with a set."""
+
+    CHANNEL_ORDER = "CHANNEL_ORDER"
+    LAMP = "LAMP"
+    TORN = "TORN"
+    REPEAT = "REPEAT"
+    EXPOSURE = "EXPOSURE"
+    FOCUS = "FOCUS"
+    CAMERA_MOVED = "CAMERA_MOVED"
+    NO_PANEL = "NO_PANEL"
+    DISPLACED = "DISPLACED"
+
+
+class IntegrityLimits(BaseModel):
+    """What good sets look like, and how far from it a set may be. C channels; four textures a channel.
+
+    `reference`: mean of every cell of good panels, [C, n, n], shares of full scale as 16-bit numbers in base64.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    panels: Annotated[int, Field(ge=1)]
+    reference: str
+    aspect: Annotated[float, Field(gt=0)]
+    spread: Values
+    texture: Values
+    gain_limit: Values
+    shape_limit: Values
+    texture_limit: Values
+    step_limit: Values
+    rough_limit: Values
+    bright_limit: Values
+    pose: Values  # of good panels against the reference, a channel: x, y as shares of the width, turn in radians
+    pose_limit: Values  # of the channels' median
+    apart_limit: Values  # of a channel against that median
+    alike_limit: float
+
+    def thumbs(self) -> Floats:
+        """The reference, float32 [C, n, n]."""
+        values = np.frombuffer(b64decode(self.reference), "<u2").reshape(-1, CELLS, CELLS)
+        return values.astype(np.float32) / np.float32(65535)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A cause, and the channels (numbers) that show it; all of them where it is the set's."""
+
+    cause: Cause
+    channels: tuple[int, ...]
+
+
+@dataclass
+class History:
+    """The newest sets of one station, bounded."""
+
+    sets: deque[tuple[NDArray, Floats]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    places: deque[Floats | None] = field(default_factory=lambda: deque(maxlen=LASTING))
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Deviations of a set from the reference, per channel; `pose` [C, 3]."""
+
+    gain: Floats
+    common: float
+    shape: Floats
+    texture: Floats  # [C, 4]
+    step: Floats
+    rough: Floats
+    void: NDArray[np.bool_]
+    pose: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Median over the channels of shift and turn, [3]; whether it is off, and the channels that disagree with it."""
+
+    middle: Floats
+    off: bool
+    turned: bool
+    apart: tuple[int, ...]
+
+
+class Guard:
+    """`IntegrityLimits` ready for use."""
+
+    def __init__(self, limits: IntegrityLimits) -> None:
+        self.limits = limits
+        self._reference = _Reference(limits.thumbs(), limits.aspect)
+        self._spread = np.array(limits.spread, np.float32)
+        self._texture = np.array(limits.texture, np.float32).reshape(len(self._spread), -1)
+        self._gain, self._shape = np.array(limits.gain_limit), np.array(limits.shape_limit)
+        self._texture_limit = np.array(limits.texture_limit).reshape(self._texture.shape)
+        self._step, self._rough = np.array(limits.step_limit), np.array(limits.rough_limit)
+        self._gain_middle, self._bright = float(middle(self._gain)), np.array(limits.bright_limit)
+        self._pose = np.array(limits.pose, np.float32).reshape(-1, 3)
+        self._pose_limit = np.array(limits.pose_limit)
+        self._apart = np.array(limits.apart_limit).reshape(-1, 3)
+        self._every = tuple(range(len(self._spread)))
+
+    def examine(self, frames: NDArray, history: History | None = None) -> Damage | None:
+        """What is wrong with the raw set [C, H, W], if anything; `history` is looked into and then has the set.
+
+        Raises:
+            PanelError: another number of channels than was taught, or frames that are too small.
+        """
+        if len(frames) != len(self._spread):
+            raise PanelError(f"a set of {len(frames)} channels; {len(self._spread)} were taught")
+        return self.judge(signature(frames), history or History())
+
+    def judge(self, seen: Signature, history: History) -> Damage | None:
+        """As `examine`, for a set whose signature is known."""
+        measured = self._reference.measure(seen, self._spread, self._texture)
+        place = self._place(seen, measured)
+        damage = self._damage(seen, measured, place, history)
+        history.sets.append((seen.rows, seen.noise))
+        history.places.append(place.middle if damage and damage.cause in _PLACES else None)
+        return damage
+
+    def _damage(self, seen: Signature, measured: _Measured, place: _Place, history: History) -> Damage | None:
+        if measured.void.all():
+            return Damage(Cause.NO_PANEL, self._every)
+        if again := _came_before(seen, history, self.limits.alike_limit):
+            return again
+        torn = _numbers(self._torn(seen, measured))
+        few = 0 < len(torn) <= max(1, len(self._every) // 2)
+        if few and (not place.off or len(self._every) < FEWEST_TO_VOTE):
+            return Damage(Cause.TORN, torn)
+        if order := self._order(seen, measured):
+            return Damage(Cause.CHANNEL_ORDER, order)
+        if light := self._light(seen, measured):
+            return light
+        if place.off or place.apart:
+            return Damage(self._place_cause(place, history), place.apart or self._every)
+        if torn:
+            return Damage(Cause.TORN, torn)
+        blurred = (measured.texture < -self._texture_limit).any(axis=1)
+        return Damage(Cause.FOCUS, _numbers(blurred)) if blurred.any() else None
+
+    def _torn(self, seen: Signature, measured: _Measured) -> NDArray[np.bool_]:
+        """Clipped frames are left out: where they are clipped there is nothing to differ."""
+        torn = (measured.step > self._step) | (measured.rough > self._rough)
+        return torn & ~measured.void & (seen.bright <= self._bright)
+
+    def _order(self, seen: Signature, measured: _Measured) -> tuple[int, ...]:
+        """The channels that fit each other's references and not their own."""
+        own = self._misfit(measured.gain - measured.common, measured.shape, measured.texture, np.s_[:])
+        doubtful = np.flatnonzero((own > DOUBTFUL) & ~measured.void)
+        if len(doubtful) < 2 or own[doubtful].max() <= 1:
+            return ()
+        instead = {}
+        for channel in doubtful.tolist():
+            fits = self._fits(seen, channel, measured.common, doubtful)
+            best = int(np.argmin(fits))
+            if doubtful[best] != channel and fits[best] <= BETTER * own[channel]:
+                instead[channel] = int(doubtful[best])
+        whole = set(instead) == set(instead.values()) and set(doubtful[own[doubtful] > 1].tolist()) <= set(instead)
+        return tuple(instead) if whole else ()
+
+    def _fits(self, seen: Signature, channel: int, common: float, others: NDArray) -> NDArray:
+        """How badly a channel's frame fits the references of `others`."""
+        gain, shape = self._reference.against(seen.thumbs[channel], others)
+        texture = seen.texture[channel] - self._texture[others]
+        return self._misfit(gain - common, shape, texture, others)
+
+    def _misfit(self, gain: NDArray, shape: NDArray, texture: NDArray, channels: NDArray | slice) -> NDArray:
+        """The largest deviation in its limit; 1 is on the limit."""
+        of_texture = np.abs(texture / self._texture_limit[channels]).max(axis=-1)
+        return np.maximum(np.maximum(np.abs(gain) / self._gain[channels], shape / self._shape[channels]), of_texture)
+
+    def _light(self, seen: Signature, measured: _Measured) -> Damage | None:
+        if measured.void.any():
+            return Damage(Cause.LAMP, _numbers(measured.void))
+        apart = measured.gain - measured.common
+        dark = (apart < -self._gain) & (measured.gain < -self._gain)
+        bright = (measured.gain > self._gain) | (seen.bright > self._bright)
+        if bright.any():
+            return Damage(Cause.EXPOSURE, _numbers(bright))
+        if abs(measured.common) > self._gain_middle:
+            return Damage(Cause.EXPOSURE, tuple(range(len(apart))))
+        return Damage(Cause.LAMP, _numbers(dark)) if dark.any() else None
+
+    def _place(self, seen: Signature, measured: _Measured) -> _Place:
+        """Where the panel lies; looked at more closely where it is not as taught."""
+        place = self._placed(measured.pose, measured.void)
+        if not (place.off or place.apart):
+            return place
+        return self._placed(self._reference.refined(seen.thumbs, measured.pose), measured.void)
+
+    def _placed(self, pose: Floats, void: NDArray[np.bool_]) -> _Place:
+        """Where the panel lies; channels and turn may differ by a part of the shift, which is known to first order."""
+        if void.all():
+            return _Place(np.zeros(3, np.float32), False, False, ())
+        found = pose - self._pose
+        middle = np.median(found[~void], axis=0)
+        shift = float(np.abs(middle[:2]).max())
+        apart = (np.abs(found - middle) > self._apart + FEIGNED_APART * shift).any(axis=1) & ~void
+        turned = bool(abs(middle[2]) > self._pose_limit[2] + FEIGNED_TURN * shift)
+        off = turned or bool((np.abs(middle[:2]) > self._pose_limit[:2]).any())
+        return _Place(middle, off, turned, _numbers(apart))
+
+    def _place_cause(self, place: _Place, history: History) -> Cause:
+        """A turn, a move during the set, or the same place several sets in a row is the camera's; a shift the panel's."""
+        before = [one for one in history.places if one is not None]
+        stays = len(before) == LASTING and all((np.abs(one - place.middle) < self._pose_limit).all() for one in before)
+        return Cause.CAMERA_MOVED if place.turned or stays or place.apart else Cause.DISPLACED
+
+
+_PLACES = (Cause.DISPLACED, Cause.CAMERA_MOVED)
+
+
+def check(frames: NDArray, limits: IntegrityLimits, history: History | None = None) -> Cause | None:
+    """What is wrong with one raw set [C, H, W]; for many sets keep a `Guard`."""
+    damage = Guard(limits).examine(frames, history)
+    return damage.cause if damage else None
+
+
+class _Reference:
+    """The mean cells of good panels, and what a small shift or turn does to them."""
+
+    def __init__(self, thumbs: Floats, aspect: float) -> None:
+        self._aspect = aspect
+        self._log = np.log(thumbs + SMALLEST)
+        self._level = middle(thumbs.reshape(len(thumbs), -1)) + SMALLEST
+        self._relative = thumbs / self._level[:, None, None]
+        self._columns = [_columns(one, aspect) for one in self._relative]
+        self._solve = np.stack([np.linalg.pinv(each, rcond=1e-3)[:3] for each in self._columns]).astype(np.float32)
+
+    def measure(self, seen: Signature, spread: Floats, texture: Floats) -> _Measured:
+        ratio = np.log(seen.thumbs + SMALLEST) - self._log
+        gain, shape = _compared(ratio)
+        return _Measured(
+            gain=gain,
+            common=float(middle(gain)),
+            shape=shape,
+            texture=seen.texture - texture,
+            step=steps(ratio),
+            rough=seen.rough,
+            void=np.log((seen.spread + SMALLEST / 10) / spread) < VOID,
+            pose=self._pose(seen.thumbs, gain),
+        )
+
+    def against(self, thumb: Floats, channels: NDArray) -> tuple[Floats, Floats]:
+        """Log of the gain of one frame's cells, and the usual deviation from it, against several references."""
+        return _compared(np.log(thumb + SMALLEST) - self._log[channels])
+
+    def _pose(self, thumbs: Floats, gain: Floats) -> Floats:
+        """Shift in shares of the width and turn in radians of every channel, [C, 3], to first order."""
+        left = thumbs / (self._level * np.exp(gain))[:, None, None] - self._relative
+        return np.einsum("cpk,ck->cp", self._solve, left.reshape(len(left), -1))
+
+    def refined(self, thumbs: Floats, pose: Floats) -> Floats:
+        """`pose` [C, 3] after more steps, each from where the one before has led; takes milliseconds."""
+        relative = thumbs / (middle(thumbs.reshape(len(thumbs), -1)) + SMALLEST)[:, None, None]
+        return np.stack([self._followed(*each) for each in zip(range(len(pose)), relative, pose, strict=True)])
+
+    def _followed(self, channel: int, relative: Floats, pose: Floats) -> Floats:
+        for _ in range(REFINEMENTS):
+            back, known = _moved_back(relative, pose, self._aspect)
+            left = (back - self._relative[channel])[known]
+            step = np.linalg.lstsq(self._columns[channel][known.ravel()], left, rcond=1e-3)[0][:3]
+            pose = np.clip(pose + step, -LARGEST_MOVE, LARGEST_MOVE)
+        return pose
+
+
+def _compared(ratio: Floats) -> tuple[Floats, Floats]:
+    """Median of the logs of ratios [C, n, n], and that of what deviates from it."""
+    flat = ratio.reshape(len(ratio), -1)
+    gain = middle(flat)
+    return gain, middle(np.abs(flat - gain[:, None]))
+
+
+def _columns(relative: Floats, aspect: float) -> NDArray[np.float64]:
+    """How cells change with shift x, shift y and turn, beside a change of light, [n * n, 7].
+
+    Lucas and Kanade's linear step (1981), from the reference's gradient; light: gain, offset and slope.
+    """
+    down, across = np.gradient(relative.astype(np.float64))
+    y, x = np.mgrid[:CELLS, :CELLS] - (CELLS - 1) / 2
+    moved = [-across * CELLS, -down * CELLS * aspect, -(down * x * aspect - across * y / aspect)]
+    light = [relative, np.ones_like(x), x / CELLS, y / CELLS]
+    return np.stack([each.ravel() for each in (*moved, *light)], axis=1)
+
+
+def _moved_back(cells: Floats, pose: Floats, aspect: float) -> tuple[Floats, NDArray[np.bool_]]:
+    """Cells where they would lie without the shift and turn of `pose`, and which of them were in view."""
+    x, y, turn = (float(value) for value in pose)
+    centre = (CELLS - 1) / 2
+    matrix = np.array([[1.0, -turn / aspect, x * CELLS], [turn * aspect, 1.0, y * aspect * CELLS]])
+    matrix[:, 2] += centre - matrix[:, :2].sum(axis=1) * centre
+    seen = cv2.merge([cells, np.ones_like(cells)])
+    back = cv2.warpAffine(seen, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return back[:, :, 0], back[:, :, 1] > 0.99
+
+
+def _came_before(seen: Signature, history: History, alike: float) -> Damage | None:
+    """Rows of an earlier set bit by bit, or its noise in most channels; some rows of a frame make a torn one."""
+    lively = seen.rows.min(axis=2) < seen.rows.max(axis=2)
+    for rows, noise in history.sets:
+        if rows.shape != seen.rows.shape:
+            continue
+        same = (rows == seen.rows).all(axis=2) & lively
+        whole = same[:, 1:-1].all(axis=1)
+        if whole.any():
+            return Damage(Cause.REPEAT, _numbers(whole))
+        if float(middle(np.einsum("ck,ck->c", noise, seen.noise))) > alike:
+            return Damage(Cause.REPEAT, tuple(range(len(rows))))
+        if same.any():
+            return Damage(Cause.TORN, _numbers(same.any(axis=1)))
+    return None
+
+
+def learn(sets: Iterable[NDArray]) -> IntegrityLimits:
+    """Limits from raw sets [C, H, W] of good panels.
+
+    Raises:
+        PanelError: there is none, or they differ in channels, or are too small.
+    """
+    return learn_signatures([signature(frames) for frames in sets])
+
+
+def learn_signatures(seen: Sequence[Signature]) -> IntegrityLimits:
+    """As `learn`, from the sets' signatures.
+
+    A limit is the largest deviation of any good set and a margin, larger the fewer there are (our rule), and never
+    below its floor.
+    """
+    if len({len(one.thumbs) for one in seen}) != 1:
+        raise PanelError(f"integrity limits need good sets of one number of channels; there are {len(seen)} sets")
+    thumbs = np.median([one.thumbs for one in seen], axis=0)
+    packed = np.rint(thumbs * 65535).astype("<u2")
+    aspect = float(np.median([one.aspect for one in seen]))
+    spread = np.median([one.spread for one in seen], axis=0) + SMALLEST / 10
+    texture = np.median([one.texture for one in seen], axis=0)
+    reference = _Reference(packed.astype(np.float32) / np.float32(65535), aspect)
+    found = [reference.measure(one, spread, texture) for one in seen]
+    margin = 1.25 + 2.5 / np.sqrt(len(seen))
+    pose = np.array([one.pose for one in found])
+    usual = np.median(pose, axis=0)
+    middle = np.median(pose - usual, axis=1)
+    return IntegrityLimits(
+        panels=len(seen),
+        reference=b64encode(packed.tobytes()).decode(),
+        aspect=aspect,
+        spread=_tuple(spread),
+        texture=_tuple(texture),
+        gain_limit=_limit(
+            np.array([np.maximum(abs(m.gain), abs(m.gain - m.common)) for m in found]), margin, GAIN_FLOOR
+        ),
+        shape_limit=_limit(np.array([m.shape for m in found]), margin, SHAPE_FLOOR),
+        texture_limit=_limit(np.array([m.texture for m in found]), margin, TEXTURE_FLOOR),
+        step_limit=_limit(np.array([m.step for m in found]), margin, STEP_FLOOR),
+        rough_limit=_limit(np.array([m.rough for m in found]), margin, ROUGH_FLOOR),
+        bright_limit=_tuple(np.max([one.bright for one in seen], axis=0) * margin + BRIGHT_FLOOR),
+        pose=_tuple(usual),
+        pose_limit=_limit(middle, margin, POSE_FLOOR),
+        apart_limit=_limit(pose - usual - middle[:, None], margin, POSE_FLOOR),
+        alike_limit=_alike(seen),
+    )
+
+
+def _limit(deviations: NDArray, margin: float, floor: float | NDArray) -> tuple[float, ...]:
+    return _tuple(np.maximum(np.abs(deviations).max(axis=0) * margin, floor))
+
+
+def _alike(seen: Sequence[Signature]) -> float:
+    """Half way from the best correlation of two neighbours to that of a repeat, and not below the floor."""
+    best = 0.0
+    for one, other in zip(seen, seen[1:], strict=False):
+        if one.rows.shape == other.rows.shape:
+            best = max(best, float(np.median(np.einsum("ck,ck->c", one.noise, other.noise))))
+    return max(ALIKE, (1 + best) / 2)
+
+
+def _numbers(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(chosen).tolist())
+
+
+def _tuple(values: NDArray) -> tuple[float, ...]:
+    return tuple(round(float(value), 6) for value in np.ravel(values))
