@@ -58,7 +58,7 @@ def case(cause: Cause, strength: str) -> Case:
 
 
 def noise_of(frame: Frames) -> float:
-    """Standard deviation of the noise of a frame, from the quietest half of its blocks (J. Immerkaer 1996, by block)."""
+    """Standard deviation of a frame's noise, from its quieter blocks (J. Immerkaer's operator, 1996)."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     left = cv2.filter2D(frame.astype(np.float32), -1, kernel)[1:-1, 1:-1]
     rows, columns = left.shape[0] // 16 * 16, left.shape[1] // 16 * 16

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import golden, report
+from calibration.integrity import learned
 from calibration.limits import set_limits
 from calibration.panels import PanelSet
 from calibration.stack import Stack, Tell
@@ -51,7 +52,8 @@ def finish(draft: Draft, held_out: Stack, promise: Promise, tell: Tell) -> str |
     Raises:
         PanelError: too few panels, or a network that does not see synthetic defects.
     """
-    facts = draft.facts(held_out.frames.dtype.name)
+    integrity = learned(draft.panels, draft.panels.channels, tell)
+    facts = draft.facts(held_out.frames.dtype.name) | {"integrity": integrity}
     unlimited = recipe.write(draft.folder, {**facts, "limits": _unlimited()})
     with open_detector(unlimited) as detector:
         scores, maps = _scored(detector, held_out.frames, tell)
@@ -98,6 +100,7 @@ def _table(facts: dict[str, Any], limits: Limits, remark: str | None) -> dict[st
         "panels": f"{training.panels} taught, {training.held_out} held out",
         "limit": f"{limits.image:.4g}",
         "promise": f"at most {kept.rate:.1%} false rejects with {kept.confidence:.0%} confidence",
+        "integrity": f"learned from {facts['integrity'].panels} panels" if facts["integrity"] else "not checked",
         "remark": remark or "none",
         **training.facts,
     }

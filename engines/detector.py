@@ -12,8 +12,10 @@ from engines import runtimes
 from engines.build import engine_key
 from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError
+from engines.integrity import Damage, Guard, History
 from engines.recipe import Limits, Manifest, Recipe, Resize
 from engines.runtimes import Network, TensorSpec
+from engines.signature import LEAST_PX
 from engines.station import IDENTITY, StationCalibration
 
 __all__ = ["Detector", "Finding", "GeometryError", "open_detector"]
@@ -44,6 +46,8 @@ class Detector:
         self.network_calls = 0
         self.panels = 0
         self._network, self._calibration = network, calibration
+        taught = self.manifest.integrity
+        self._guard = Guard(taught) if taught else None
         self._names = tuple(channel.name for channel in self.manifest.channels)
         self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
         self._batch = np.zeros((max_batch, *self._gather.shape), np.float32)
@@ -63,6 +67,21 @@ class Detector:
         gain = self._calibration.gain
         if min(panel.shape) < 1 or (gain is not None and gain.shape != panel.shape):
             raise GeometryError(f"panel is {panel.shape}, the station was measured for another size")
+        if self._guard and min(panel.shape[1:]) < LEAST_PX:
+            raise GeometryError(f"panel is {panel.shape}; at least {LEAST_PX} px are needed to check its integrity")
+
+    @property
+    def checks_integrity(self) -> bool:
+        """False for a recipe without integrity limits: `integrity` then finds nothing."""
+        return self._guard is not None
+
+    def integrity(self, panel: NDArray, history: History | None = None) -> Damage | None:
+        """What is wrong with a raw set that passed `check`; before inference. `history` of the station gets the set."""
+        return self._guard.examine(panel, history) if self._guard else None
+
+    def channels(self, numbers: Sequence[int]) -> tuple[str, ...]:
+        """Names of channels."""
+        return tuple(self._names[number] for number in numbers)
 
     def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
         """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` of them.

@@ -9,26 +9,25 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.errors import PanelError
-from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, signature, steps
+from engines.reference import Measured, Reference
+from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, signature
 
 __all__ = ["Cause", "Damage", "Guard", "History", "IntegrityLimits", "check", "learn", "learn_signatures"]
 
-VOID = -1.6  # log of the spread: a fifth of what a good panel has
 ALIKE = 0.95  # least correlation of noise that a repeat has
 BETTER = 0.5  # another channel's reference must fit this much better
 DOUBTFUL = 0.5  # of the limit: a channel that may lie in another's place
 REMEMBERED, LASTING = 8, 3  # sets; and how many in a row off place in one way are the camera's doing
 GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.12, 0.05, 0.2  # logs of ratios
 FEIGNED_APART, FEIGNED_TURN = 0.2, 0.05  # of a shift: by how much a large one is mistaken
-REFINEMENTS, LARGEST_MOVE = 5, 0.25
 STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.004, 0.1, 0.05
 POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
 FEWEST_TO_VOTE = 3  # channels: of fewer, one torn frame moves the median of places
@@ -97,20 +96,6 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
-class _Measured:
-    """Deviations of a set from the reference, per channel; `pose` [C, 3]."""
-
-    gain: Floats
-    common: float
-    shape: Floats
-    texture: Floats  # [C, 4]
-    step: Floats
-    rough: Floats
-    void: NDArray[np.bool_]
-    pose: Floats
-
-
-@dataclass(frozen=True, eq=False)
 class _Place:
     """Median over the channels of shift and turn, [3]; whether it is off, and the channels that disagree with it."""
 
@@ -125,7 +110,7 @@ class Guard:
 
     def __init__(self, limits: IntegrityLimits) -> None:
         self.limits = limits
-        self._reference = _Reference(limits.thumbs(), limits.aspect)
+        self._reference = Reference(limits.thumbs(), limits.aspect)
         self._spread = np.array(limits.spread, np.float32)
         self._texture = np.array(limits.texture, np.float32).reshape(len(self._spread), -1)
         self._gain, self._shape = np.array(limits.gain_limit), np.array(limits.shape_limit)
@@ -156,7 +141,7 @@ class Guard:
         history.places.append(place.middle if damage and damage.cause in _PLACES else None)
         return damage
 
-    def _damage(self, seen: Signature, measured: _Measured, place: _Place, history: History) -> Damage | None:
+    def _damage(self, seen: Signature, measured: Measured, place: _Place, history: History) -> Damage | None:
         if measured.void.all():
             return Damage(Cause.NO_PANEL, self._every)
         if again := _came_before(seen, history, self.limits.alike_limit):
@@ -173,15 +158,15 @@ class Guard:
             return Damage(self._place_cause(place, history), place.apart or self._every)
         if torn:
             return Damage(Cause.TORN, torn)
-        blurred = (measured.texture < -self._texture_limit).any(axis=1)
+        blurred = np.any(measured.texture < -self._texture_limit, axis=1)
         return Damage(Cause.FOCUS, _numbers(blurred)) if blurred.any() else None
 
-    def _torn(self, seen: Signature, measured: _Measured) -> NDArray[np.bool_]:
+    def _torn(self, seen: Signature, measured: Measured) -> NDArray[np.bool_]:
         """Clipped frames are left out: where they are clipped there is nothing to differ."""
         torn = (measured.step > self._step) | (measured.rough > self._rough)
         return torn & ~measured.void & (seen.bright <= self._bright)
 
-    def _order(self, seen: Signature, measured: _Measured) -> tuple[int, ...]:
+    def _order(self, seen: Signature, measured: Measured) -> tuple[int, ...]:
         """The channels that fit each other's references and not their own."""
         own = self._misfit(measured.gain - measured.common, measured.shape, measured.texture, np.s_[:])
         doubtful = np.flatnonzero((own > DOUBTFUL) & ~measured.void)
@@ -207,7 +192,7 @@ class Guard:
         of_texture = np.abs(texture / self._texture_limit[channels]).max(axis=-1)
         return np.maximum(np.maximum(np.abs(gain) / self._gain[channels], shape / self._shape[channels]), of_texture)
 
-    def _light(self, seen: Signature, measured: _Measured) -> Damage | None:
+    def _light(self, seen: Signature, measured: Measured) -> Damage | None:
         if measured.void.any():
             return Damage(Cause.LAMP, _numbers(measured.void))
         apart = measured.gain - measured.common
@@ -219,7 +204,7 @@ class Guard:
             return Damage(Cause.EXPOSURE, tuple(range(len(apart))))
         return Damage(Cause.LAMP, _numbers(dark)) if dark.any() else None
 
-    def _place(self, seen: Signature, measured: _Measured) -> _Place:
+    def _place(self, seen: Signature, measured: Measured) -> _Place:
         """Where the panel lies; looked at more closely where it is not as taught."""
         place = self._placed(measured.pose, measured.void)
         if not (place.off or place.apart):
@@ -239,7 +224,7 @@ class Guard:
         return _Place(middle, off, turned, _numbers(apart))
 
     def _place_cause(self, place: _Place, history: History) -> Cause:
-        """A turn, a move during the set, or the same place several sets in a row is the camera's; a shift the panel's."""
+        """A turn, a move during the set, or one place several times in a row is the camera's; a shift the panel's."""
         before = [one for one in history.places if one is not None]
         stays = len(before) == LASTING and all((np.abs(one - place.middle) < self._pose_limit).all() for one in before)
         return Cause.CAMERA_MOVED if place.turned or stays or place.apart else Cause.DISPLACED
@@ -252,84 +237,6 @@ def check(frames: NDArray, limits: IntegrityLimits, history: History | None = No
     """What is wrong with one raw set [C, H, W]; for many sets keep a `Guard`."""
     damage = Guard(limits).examine(frames, history)
     return damage.cause if damage else None
-
-
-class _Reference:
-    """The mean cells of good panels, and what a small shift or turn does to them."""
-
-    def __init__(self, thumbs: Floats, aspect: float) -> None:
-        self._aspect = aspect
-        self._log = np.log(thumbs + SMALLEST)
-        self._level = middle(thumbs.reshape(len(thumbs), -1)) + SMALLEST
-        self._relative = thumbs / self._level[:, None, None]
-        self._columns = [_columns(one, aspect) for one in self._relative]
-        self._solve = np.stack([np.linalg.pinv(each, rcond=1e-3)[:3] for each in self._columns]).astype(np.float32)
-
-    def measure(self, seen: Signature, spread: Floats, texture: Floats) -> _Measured:
-        ratio = np.log(seen.thumbs + SMALLEST) - self._log
-        gain, shape = _compared(ratio)
-        return _Measured(
-            gain=gain,
-            common=float(middle(gain)),
-            shape=shape,
-            texture=seen.texture - texture,
-            step=steps(ratio),
-            rough=seen.rough,
-            void=np.log((seen.spread + SMALLEST / 10) / spread) < VOID,
-            pose=self._pose(seen.thumbs, gain),
-        )
-
-    def against(self, thumb: Floats, channels: NDArray) -> tuple[Floats, Floats]:
-        """Log of the gain of one frame's cells, and the usual deviation from it, against several references."""
-        return _compared(np.log(thumb + SMALLEST) - self._log[channels])
-
-    def _pose(self, thumbs: Floats, gain: Floats) -> Floats:
-        """Shift in shares of the width and turn in radians of every channel, [C, 3], to first order."""
-        left = thumbs / (self._level * np.exp(gain))[:, None, None] - self._relative
-        return np.einsum("cpk,ck->cp", self._solve, left.reshape(len(left), -1))
-
-    def refined(self, thumbs: Floats, pose: Floats) -> Floats:
-        """`pose` [C, 3] after more steps, each from where the one before has led; takes milliseconds."""
-        relative = thumbs / (middle(thumbs.reshape(len(thumbs), -1)) + SMALLEST)[:, None, None]
-        return np.stack([self._followed(*each) for each in zip(range(len(pose)), relative, pose, strict=True)])
-
-    def _followed(self, channel: int, relative: Floats, pose: Floats) -> Floats:
-        for _ in range(REFINEMENTS):
-            back, known = _moved_back(relative, pose, self._aspect)
-            left = (back - self._relative[channel])[known]
-            step = np.linalg.lstsq(self._columns[channel][known.ravel()], left, rcond=1e-3)[0][:3]
-            pose = np.clip(pose + step, -LARGEST_MOVE, LARGEST_MOVE)
-        return pose
-
-
-def _compared(ratio: Floats) -> tuple[Floats, Floats]:
-    """Median of the logs of ratios [C, n, n], and that of what deviates from it."""
-    flat = ratio.reshape(len(ratio), -1)
-    gain = middle(flat)
-    return gain, middle(np.abs(flat - gain[:, None]))
-
-
-def _columns(relative: Floats, aspect: float) -> NDArray[np.float64]:
-    """How cells change with shift x, shift y and turn, beside a change of light, [n * n, 7].
-
-    Lucas and Kanade's linear step (1981), from the reference's gradient; light: gain, offset and slope.
-    """
-    down, across = np.gradient(relative.astype(np.float64))
-    y, x = np.mgrid[:CELLS, :CELLS] - (CELLS - 1) / 2
-    moved = [-across * CELLS, -down * CELLS * aspect, -(down * x * aspect - across * y / aspect)]
-    light = [relative, np.ones_like(x), x / CELLS, y / CELLS]
-    return np.stack([each.ravel() for each in (*moved, *light)], axis=1)
-
-
-def _moved_back(cells: Floats, pose: Floats, aspect: float) -> tuple[Floats, NDArray[np.bool_]]:
-    """Cells where they would lie without the shift and turn of `pose`, and which of them were in view."""
-    x, y, turn = (float(value) for value in pose)
-    centre = (CELLS - 1) / 2
-    matrix = np.array([[1.0, -turn / aspect, x * CELLS], [turn * aspect, 1.0, y * aspect * CELLS]])
-    matrix[:, 2] += centre - matrix[:, :2].sum(axis=1) * centre
-    seen = cv2.merge([cells, np.ones_like(cells)])
-    back = cv2.warpAffine(seen, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return back[:, :, 0], back[:, :, 1] > 0.99
 
 
 def _came_before(seen: Signature, history: History, alike: float) -> Damage | None:
@@ -371,7 +278,7 @@ def learn_signatures(seen: Sequence[Signature]) -> IntegrityLimits:
     aspect = float(np.median([one.aspect for one in seen]))
     spread = np.median([one.spread for one in seen], axis=0) + SMALLEST / 10
     texture = np.median([one.texture for one in seen], axis=0)
-    reference = _Reference(packed.astype(np.float32) / np.float32(65535), aspect)
+    reference = Reference(packed.astype(np.float32) / np.float32(65535), aspect)
     found = [reference.measure(one, spread, texture) for one in seen]
     margin = 1.25 + 2.5 / np.sqrt(len(seen))
     pose = np.array([one.pose for one in found])
@@ -405,7 +312,7 @@ def _limit(deviations: NDArray, margin: float, floor: float | NDArray) -> tuple[
 def _alike(seen: Sequence[Signature]) -> float:
     """Half way from the best correlation of two neighbours to that of a repeat, and not below the floor."""
     best = 0.0
-    for one, other in zip(seen, seen[1:], strict=False):
+    for one, other in pairwise(seen):
         if one.rows.shape == other.rows.shape:
             best = max(best, float(np.median(np.einsum("ck,ck->c", one.noise, other.noise))))
     return max(ALIKE, (1 + best) / 2)

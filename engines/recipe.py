@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.errors import RecipeError
+from engines.integrity import IntegrityLimits
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -102,6 +103,7 @@ class Manifest(_Part):
     settings: dict[str, Any]
     training: Training
     limits: Limits
+    integrity: IntegrityLimits | None = None  # None: raw sets are not checked; takt relearn adds them
     mm_per_px: Annotated[float, Field(gt=0)] | None = None
     files: dict[str, Sha256]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.errors import PanelError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 CELLS = 28  # bands of rows, and cells across
 DEPTH = 8  # rows read of a band

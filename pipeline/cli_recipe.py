@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     app.command("teach")(teach)
     app.command("eval")(evaluate)
     app.command("inspect")(inspect)
+    app.command("relearn")(relearn)
 
 
 def teach(
@@ -116,16 +117,35 @@ def inspect(
     raise typer.Exit(_status(lines))
 
 
+def relearn(
+    recipe: RecipeArgument,
+    panels: Annotated[Path, typer.Argument(metavar="SET", help="panel set with train/good")],
+    out: Annotated[Path, typer.Option(help="folder to make; must not exist")],
+) -> None:
+    """Learn anew what undamaged image sets look like: a copy of the recipe, its network and limits kept."""
+    from calibration.integrity import relearn as relearned
+
+    with _progress() as tell:
+        made = relearned(recipes.load(recipe), PanelSet(panels), out, tell)
+    integrity = made.manifest.integrity
+    _show({"recipe": made.hash, "panels": integrity.panels if integrity else 0, "out": str(out)}, None)
+
+
 def _inspected(detector: Detector, path: Path, names: list[str], out: Path | None) -> dict[str, Any]:
     """The line for one panel; one that cannot be inspected is a reject with a fault, and said on stderr."""
     try:
         frames = read_panel(path, names)
+        detector.check(frames)
+        damage = detector.integrity(frames)
         (finding,) = detector.inspect([frames])
     except PanelError as error:
         print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)  # noqa: T201
         fault = Fault.GEOMETRY if isinstance(error, GeometryError) else Fault.INCOMPLETE
         return _line(detector, path, None, fault, {})
     fault = FAULTS[finding.problem] if finding.problem else None
+    if damage:
+        fault = Fault(damage.cause.value)
+        print(f"{path}: {fault}: {', '.join(detector.channels(damage.channels))}", file=sys.stderr)  # noqa: T201
     pictures = _pictures(out / path.stem, frames, finding, detector, names) if out else {}
     return _line(detector, path, finding, fault, pictures)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engines import recipe as recipes
 from engines.detector import Detector, Finding, GeometryError, open_detector
 from engines.errors import EngineError
+from engines.integrity import History
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
 from pipeline.evidence import EvidenceSender
@@ -50,6 +51,8 @@ def open_detectors(config: LineConfig) -> Iterator[dict[str, Detector]]:
             opened = open_detector(recipe, engine.runtime, engine.precision, engine.threads, engine.max_batch)
             found[recipe.hash] = stack.enter_context(opened)
             found[recipe.hash].warm()
+            if not found[recipe.hash].checks_integrity:
+                LOG.warning("recipe has no integrity limits; add them with takt relearn", extra={"recipe": str(path)})
         yield found
 
 
@@ -80,6 +83,7 @@ class Inspector:
     detectors: dict[str, Detector]
     joins: dict[str, Join] = field(default_factory=dict)
     reader: Reader = field(default_factory=Reader)
+    history: History = field(default_factory=History)
     carried_ns: list[int] = field(default_factory=list)  # capture ready -> received, the newest ones
     panels: int = 0
     gone: int = 0  # sets whose slot was reclaimed or that nobody asked for
@@ -88,7 +92,8 @@ class Inspector:
     def __post_init__(self) -> None:
         self.control = self.bus.dealer(self.config.socket("control"), ["triggers"])
         most = max(camera.slots for camera in self.config.cameras)  # all that wait are one batch; the ring bounds them
-        self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images", queue=most)
+        largest = int(max(camera.slot_mb for camera in self.config.cameras) * 1e6)
+        self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images", most, largest)
         self.evidence = EvidenceSender(self.config, self.bus)
 
     def turn(self, now_ns: int) -> None:
@@ -176,6 +181,11 @@ class Inspector:
         except GeometryError as error:
             LOG.warning("set does not fit", extra={"token": panel.trigger.token, "why": str(error)})
             panel.fault = Fault.GEOMETRY
+            return
+        if damage := detector.integrity(panel.pixels, self.history):
+            panel.fault = Fault(damage.cause.value)
+            which = {"token": panel.trigger.token, "cause": damage.cause.value}
+            LOG.warning("set is damaged", extra=which | {"channels": detector.channels(damage.channels)})
 
     def _run(self, detector: Detector, batch: list["Panel"]) -> None:
         try:

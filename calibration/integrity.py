@@ -1,0 +1,58 @@
+"""Integrity limits from the good panels of a set: for a recipe being taught, or anew for one that is."""
+
+import shutil
+from pathlib import Path
+
+from calibration.panels import GOOD, PanelSet, read_panel
+from calibration.stack import Tell
+from engines import recipe
+from engines.errors import PanelError, RecipeError, UsageError
+from engines.integrity import IntegrityLimits, learn_signatures
+from engines.recipe import Recipe
+from engines.signature import LEAST_PX, signature
+
+
+def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> IntegrityLimits | None:
+    """Limits from all of train/good, read as on the line; None where the panels are too small for any.
+
+    Raises:
+        PanelError: there is no good panel, or one cannot be read.
+    """
+    found = list(panels.panels("train", GOOD))
+    if not found:
+        raise PanelError(f"{panels.path}: has no panels in train/good to learn integrity limits from")
+    seen = []
+    for number, panel in enumerate(found):
+        tell("learning integrity", number, len(found))
+        frames = read_panel(panel.path, channels)
+        if min(frames.shape[1:]) < LEAST_PX:
+            return None
+        seen.append(signature(frames))
+    return learn_signatures(seen)
+
+
+def relearn(old: Recipe, panels: PanelSet, out: Path, tell: Tell = lambda phase, done, total: None) -> Recipe:
+    """A copy of the recipe `old` at `out` with integrity limits from `panels`; networks and limits stay as they are.
+
+    Raises:
+        UsageError: `out` is taken.
+        PanelError: there is no good panel, one cannot be read, or has other channels.
+        RecipeError: the panels are too small to have limits.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists already; a recipe is never overwritten: give another --out")
+    names = tuple(channel.name for channel in old.manifest.channels)
+    limits = learned(panels, names, tell)
+    if limits is None:
+        raise RecipeError(f"{panels.path}: frames below {LEAST_PX} px have no integrity limits; take larger ones")
+    place = out.parent / f".{out.name}.partial"
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        shutil.copytree(old.path, place)
+        manifest = old.manifest
+        facts = {name: getattr(manifest, name) for name in type(manifest).model_fields if name != "files"}
+        recipe.write(place, facts | {"integrity": limits})
+        place.rename(out)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return recipe.load(out)
