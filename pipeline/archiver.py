@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.anchors import anchor_of
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
-from pipeline.evidence import POOL
+from pipeline.errors import StoreError
+from pipeline.evidence import POOL, pool_shape
 from pipeline.frames import Reader, digest_of
 from pipeline.ledger import ledger_files
 from pipeline.log import logger
@@ -25,6 +27,7 @@ from pipeline.store import Store
 LOG = logger("archiver")
 TURN_MS = 20
 FOLLOW_NS = 200_000_000
+RETRY_NS = 3_000_000_000  # what cannot be kept is tried again after this
 MAP = "map"
 ROW = ("token", "seq", "panel_id", "outcome", "fault", "acknowledged", "score", "limit", "latency_ms")
 HASHES = ("recipe", "calibration", "engine")
@@ -32,16 +35,28 @@ HASHES = ("recipe", "calibration", "engine")
 
 def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
     """Keep evidence and follow the ledger until asked to stop; what came before that is kept."""
-    store = Store(config.state)
-    archiver = Archiver(config, bus, store)
+    archiver = _opened(config, life, bus)
+    if archiver is None:
+        return
     try:
         while not life.stopping:
             bus.poll(0 if archiver.spooled else TURN_MS)
             archiver.turn(time.monotonic_ns())
-            life.tell("ready", counters=archiver.counters())
+            life.tell(*archiver.health(), archiver.counters())
         archiver.finish()
     finally:
-        store.close()
+        archiver.store.close()
+
+
+def _opened(config: LineConfig, life: Life, bus: Bus) -> "Archiver | None":
+    """The archiver once its store and folders can be opened; panels go on meanwhile. None: stopped before that."""
+    while not life.stopping:
+        try:
+            return Archiver(config, bus, Store(config.state))
+        except (StoreError, OSError) as error:
+            life.tell("error", str(error))
+            bus.poll(TURN_MS)
+    return None
 
 
 @dataclass
@@ -55,10 +70,12 @@ class Archiver:
     kept: int = 0
     lost: int = 0
     spooled: list[Path] = field(default_factory=list)
+    alarms: dict[str, str] = field(default_factory=dict)  # what cannot be kept now, and why
+    put_off: list[Path] = field(default_factory=list)  # could not be compressed or entered into the store
     _followed_ns: int = 0
+    _tried_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.port = self.bus.pull(self.config.socket("evidence"), "evidence")
         self.spool, self.archive = self.config.state / "spool", self.config.state / "evidence"
         self.spool.mkdir(parents=True, exist_ok=True)
         self.archive.mkdir(parents=True, exist_ok=True)
@@ -67,12 +84,16 @@ class Archiver:
             shutil.rmtree(part)
         self.spooled = sorted(self.spool.iterdir())
         self.channels = {camera.name: camera.channels for camera in self.config.cameras}
+        self.port = self.bus.pull(self.config.socket("evidence"), "evidence")
 
     def turn(self, now_ns: int) -> None:
         """Evidence first; one set is compressed a turn, so that new evidence never waits long."""
         for received in self.port.drain():
             self._keep(received)
-        if now_ns - self._followed_ns > FOLLOW_NS:
+        if now_ns - self._tried_ns > RETRY_NS:
+            self._tried_ns = now_ns
+            self._try_again()
+        if now_ns - self._followed_ns > FOLLOW_NS and "store" not in self.alarms:
             self._followed_ns = now_ns
             self.follow()
         if self.spooled:
@@ -86,16 +107,63 @@ class Archiver:
             self._compress(self.spooled.pop(0))
         self.follow()
 
+    def health(self) -> tuple[str, str]:
+        """An alarm stops nothing here; the bridge holds the line only where the settings require evidence."""
+        return ("error", "; ".join(self.alarms.values())) if self.alarms else ("ready", "")
+
     def counters(self) -> dict[str, int | float]:
-        return {"kept": self.kept, "lost": self.lost, "spooled": len(self.spooled), "rows": self.follower.rows}
+        return {
+            "kept": self.kept,
+            "lost": self.lost,
+            "spooled": len(self.spooled) + len(self.put_off),
+            "rows": self.follower.rows,
+            "anchors": self.follower.anchors,
+            "messages_dropped": self.port.dropped.total(),
+        }
 
     def follow(self) -> None:
-        """Bring the store up to the ledger's end."""
+        """Bring the store up to the ledger's end; what it does not take now is read again later."""
         while True:
-            rows, marks = self.follower.read()
-            if not marks:
-                return
-            self.store.add_panels([row_of(record) for record in rows], marks)
+            place = self.follower.place()
+            try:
+                rows, marks = self.follower.read()
+                if not marks:
+                    break
+                self._store_rows(rows, marks)
+            except (StoreError, OSError) as error:
+                self.follower.return_to(place)
+                return self._alarm("store", str(error))
+        return self._well("store")
+
+    def _store_rows(self, rows: list[dict[str, Any]], marks: dict[str, int]) -> None:
+        anchors = [anchor_of(row) for row in rows if row["step"] == "anchor"]
+        if anchors:  # the store must never vouch for records that a power cut can still take away
+            for name in marks:
+                _to_disk(self.config.ledger / name)
+        self.store.add_panels([row_of(row) for row in rows if row["step"] == "outcome"], marks, anchors)
+
+    def _alarm(self, what: str, why: str) -> None:
+        if what not in self.alarms:
+            LOG.error("cannot be kept now", extra={"what": what, "why": why})
+        self.alarms[what] = why
+
+    def _well(self, what: str) -> None:
+        if self.alarms.pop(what, None):
+            LOG.info("can be kept again", extra={"what": what})
+
+    def _try_again(self) -> None:
+        """Is there room for a panel's evidence, and does the store take rows again? Then what was put off follows."""
+        slots, size = pool_shape(self.config)
+        try:
+            _try_room(self.spool / ".room", size * slots // self.config.archive.slots)
+        except OSError as error:
+            return self._alarm("evidence", f"{self.spool}: {error.strerror}: free the disk; evidence is being lost")
+        self._well("evidence")
+        self.follow()
+        if "store" not in self.alarms:
+            self.spooled += self.put_off
+            self.put_off = []
+        return None
 
     def _keep(self, received: Received) -> None:
         """Copy a panel's pixels out of the pool into the spool."""
@@ -106,7 +174,7 @@ class Archiver:
         try:
             self._spool(evidence, part)
         except OSError as error:
-            LOG.error("evidence lost", extra={"token": evidence.token, "why": str(error)})
+            self._alarm("evidence", f"{error}: free the disk; evidence is being lost")
             shutil.rmtree(part, ignore_errors=True)
             self.lost += 1
 
@@ -123,7 +191,18 @@ class Archiver:
         part.rename(done)
         self.kept, self.lost = self.kept + whole, self.lost + (not whole)
         self.spooled.append(done)
-        self.store.put_picture(evidence.token, evidence.reason, os.fspath(done), compressed=False)
+        self._enter(evidence.token, evidence.reason, done, compressed=False)
+
+    def _enter(self, token: str, reason: str, folder: Path, *, compressed: bool) -> bool:
+        """Tell the store where a panel's pictures are; one that failed a moment ago is not asked."""
+        if "store" in self.alarms:
+            return False
+        try:
+            self.store.put_picture(token, reason, os.fspath(folder), compressed=compressed)
+        except StoreError as error:
+            self._alarm("store", str(error))
+            return False
+        return True
 
     def _save(self, path: Path, frames: Frames) -> bool:
         held = self.reader.hold(frames, ())
@@ -140,13 +219,14 @@ class Archiver:
     def _compress(self, spooled: Path) -> None:
         """Lossless pictures, one per channel, and the map; then the spool's copy goes."""
         try:
-            self._archive(spooled)
+            if not self._archive(spooled):
+                self.put_off.append(spooled)
         except OSError as error:
-            LOG.error(
-                "evidence stays in the spool until the next start", extra={"token": spooled.name, "why": str(error)}
-            )
+            LOG.error("evidence stays in the spool", extra={"token": spooled.name, "why": str(error)})
+            self.put_off.append(spooled)
 
-    def _archive(self, spooled: Path) -> None:
+    def _archive(self, spooled: Path) -> bool:
+        """False: the store does not know of the pictures yet, so the spool's copy stays."""
         about = json.loads((spooled / "evidence.json").read_text())
         part, done = self.archive / f"{spooled.name}.part", self.archive / spooled.name
         part.mkdir(exist_ok=True)
@@ -160,9 +240,29 @@ class Archiver:
             shutil.rmtree(part)
         else:
             part.rename(done)
-        self.store.put_picture(about["token"], about["reason"], os.fspath(done), compressed=True)
+        if not self._enter(about["token"], about["reason"], done, compressed=True):
+            return False
         gone = spooled.rename(spooled.with_name(f"{spooled.name}.part"))  # never half a folder under its own name
         shutil.rmtree(gone)
+        return True
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_room(path: Path, size: int) -> None:
+    """Raises OSError where a file of `size` bytes has no room now."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
+        path.unlink()
 
 
 def write_channels(folder: Path, camera: str, names: tuple[str, ...], pixels: NDArray) -> None:
@@ -186,15 +286,22 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Follower:
-    """Reads the ledger's outcomes from where the store left off; a line still being written waits."""
+    """Reads the ledger's outcomes and anchors from where the store left off; a line still being written waits."""
 
     def __init__(self, folder: Path, marks: dict[str, int]) -> None:
         self._folder = folder
         self._offsets = {name: value for name, value in marks.items() if name.endswith(".jsonl")}
-        self.rows = 0
+        self.rows = self.anchors = 0
+
+    def place(self) -> tuple[dict[str, int], int, int]:
+        return dict(self._offsets), self.rows, self.anchors
+
+    def return_to(self, place: tuple[dict[str, int], int, int]) -> None:
+        """Read again from there."""
+        self._offsets, self.rows, self.anchors = dict(place[0]), *place[1:]
 
     def read(self, most_bytes: int = 4_000_000) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """New outcome records and the new offsets; no offsets when there is nothing new."""
+        """New records of both kinds and the new offsets; no offsets when there is nothing new."""
         for file in ledger_files(self._folder):
             offset = self._offsets.get(file.name, 0)
             if file.stat().st_size > offset:
@@ -204,14 +311,15 @@ class Follower:
                 whole = data[: data.rfind(b"\n") + 1]
                 if whole:
                     self._offsets[file.name] = offset + len(whole)
-                    rows = [record for line in whole.splitlines() if (record := _outcome(line))]
-                    self.rows += len(rows)
+                    rows = [record for line in whole.splitlines() if (record := _wanted(line))]
+                    self.rows += sum(record["step"] == "outcome" for record in rows)
+                    self.anchors += sum(record["step"] == "anchor" for record in rows)
                     return rows, {file.name: self._offsets[file.name]}
         return [], {}
 
 
-def _outcome(line: bytes) -> dict[str, Any] | None:
-    if b'"step":"outcome"' not in line:
+def _wanted(line: bytes) -> dict[str, Any] | None:
+    if b'"step":"outcome"' not in line and b'"step":"anchor"' not in line:
         return None
     try:
         return json.loads(line)

@@ -12,11 +12,14 @@ import msgpack
 import zmq
 from pydantic import ValidationError
 
+from pipeline.curve import MOST_SOURCES, Curve, Doorkeeper, is_local
 from pipeline.errors import MessageError, StageError
 from pipeline.log import logger
 from pipeline.messages import FORMAT, TOPICS, Envelope, Message
 
 LOG = logger("bus")
+ROOM = 4  # times a topic's limit: what is larger ends the connection unread, what is smaller is counted
+LARGEST_FRAME = 1 << 28
 Tracker = zmq.MessageTracker  # tells when ZeroMQ is done with pixels that were sent uncopied
 
 
@@ -77,6 +80,8 @@ class Port:
     socket: zmq.Socket
     source: str
     accepts: frozenset[str]
+    peers: frozenset[str] | None = None  # who may speak on a ROUTER; None: anybody
+    secured: bool = False  # peers have shown a key that is listed under their name
     dropped: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
     _sent: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # peer, topic: each peer counts gaps
@@ -124,8 +129,9 @@ class Port:
             if not body:
                 raise MessageError("empty")
             received = decode(body[0].buffer, self.accepts)
-            if self.socket.type == zmq.ROUTER and received.source != peer:
-                raise MessageError(f"says it is {received.source!r}")
+            self._check_sender(received, peer, body[0])
+            if len(body) - 1 > TOPICS[received.topic].behind:
+                raise MessageError(f"{len(body) - 1} frames behind {received.topic}")
         except MessageError as error:
             self._drop(peer, str(error))
             return None
@@ -136,8 +142,21 @@ class Port:
     def _addressed(self) -> bool:
         return self.socket.type in (zmq.ROUTER, zmq.SUB)
 
+    def _check_sender(self, received: Received, peer: str, frame: zmq.Frame) -> None:
+        if self.socket.type == zmq.ROUTER and received.source != peer:
+            raise MessageError(f"says it is {received.source!r}")
+        if self.peers is not None and received.source not in self.peers:
+            raise MessageError(f"{received.source!r} is no stage of this line")
+        if self.secured and frame.get("User-Id") != received.source:
+            raise MessageError(f"says it is {received.source!r} with the key of {frame.get('User-Id')!r}")
+
+    def refuse(self, received: Received, why: str) -> None:
+        """Count a message that follows the schema and still cannot be meant."""
+        self._drop(received.source if self._addressed() else "", why)
+
     def _drop(self, peer: str, why: str) -> None:
-        if not self.dropped[peer]:
+        peer = peer if peer in self.dropped or len(self.dropped) < MOST_SOURCES else "others"
+        if peer not in self.dropped:
             LOG.warning("message dropped", extra={"peer": peer or "a peer", "why": why})
         self.dropped[peer] += 1
 
@@ -146,17 +165,23 @@ class Port:
         expected = self._next.get(key, received.sequence)
         if received.sequence > expected:
             self.lost[received.topic] += received.sequence - expected
-        self._next[key] = received.sequence + 1
+        if key in self._next or len(self._next) < MOST_SOURCES:
+            self._next[key] = received.sequence + 1
 
 
 class Bus:
-    """The sockets of one stage, closed together."""
+    """The sockets of one stage, closed together. What reaches beyond this host is bound and connected with keys only.
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
+    Raises (from the methods that make ports):
+        StageError: an address cannot be bound, or needs keys that are not there.
+    """
+
+    def __init__(self, stage: str, curve: Curve | None = None) -> None:
+        self._stage, self._curve = stage, curve
         self._context = zmq.Context()
         self._ports: list[Port] = []
         self._poller = zmq.Poller()
+        self.door: Doorkeeper | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -166,12 +191,14 @@ class Bus:
     ) -> None:
         self._context.destroy(linger=200)  # also a socket that never became a port: it would keep the end waiting
 
-    def router(self, endpoint: str, accepts: Sequence[str]) -> Port:
-        """Binds. Peers are addressed by stage name; an absent peer is known at once."""
+    def router(self, endpoint: str, accepts: Sequence[str], peers: frozenset[str] | None = None) -> Port:
+        """Binds. Peers are addressed by stage name; an absent peer is known at once. `peers`: nobody else is heard."""
         socket = self._socket(zmq.ROUTER, accepts)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a restarted stage takes its name back
-        return self._bind(socket, endpoint, accepts)
+        port = self._bind(socket, endpoint, accepts)
+        port.peers = peers
+        return port
 
     def dealer(self, endpoint: str, accepts: Sequence[str]) -> Port:
         """Connects under this stage's name."""
@@ -188,9 +215,11 @@ class Bus:
             socket.setsockopt(zmq.IMMEDIATE, 1)
         return self._connect(socket, [endpoint], [topic])
 
-    def pull(self, endpoint: str, topic: str, queue: int | None = None) -> Port:
-        """Binds. `queue`: messages of one peer that may wait here, where it is not the topic's own."""
-        socket = self._socket(zmq.PULL, [topic])
+    def pull(self, endpoint: str, topic: str, queue: int | None = None, frame_bytes: int = LARGEST_FRAME) -> Port:
+        """Binds. `queue`: messages of one peer that may wait here, where it is not the topic's own; `frame_bytes`:
+        the largest frame of pixels that may follow one, where the topic has such.
+        """
+        socket = self._socket(zmq.PULL, [topic], frame_bytes)
         if queue is not None:
             socket.setsockopt(zmq.RCVHWM, queue)
         return self._bind(socket, endpoint, [topic])
@@ -212,9 +241,14 @@ class Bus:
     def poll(self, timeout_ms: int) -> None:
         """Sleep until something can be read on any socket, or the time is over."""
         self._poller.poll(max(timeout_ms, 0))
+        if self.door is not None:
+            self.door.answer()
 
-    def _socket(self, kind: int, topics: Sequence[str]) -> zmq.Socket:
+    def _socket(self, kind: int, topics: Sequence[str], frame_bytes: int = 0) -> zmq.Socket:
         socket = self._context.socket(kind)
+        frames = frame_bytes if any(TOPICS[topic].behind for topic in topics) else 0
+        largest = max(ROOM * max(TOPICS[topic].max_bytes for topic in topics), frames)
+        socket.setsockopt(zmq.MAXMSGSIZE, largest)
         queue = max(TOPICS[topic].queue for topic in topics)
         socket.setsockopt(zmq.SNDHWM, queue)
         socket.setsockopt(zmq.RCVHWM, queue)
@@ -224,17 +258,35 @@ class Bus:
     def _bind(self, socket: zmq.Socket, endpoint: str, accepts: Sequence[str]) -> Port:
         if endpoint.startswith("ipc://"):
             Path(endpoint[6:]).unlink(missing_ok=True)
+        secured = self._curve is not None and self._curve.bind(socket, endpoint)
+        self._check_reach(endpoint, secured=secured)
+        if secured:
+            self._open_door()
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close(linger=0)
             raise StageError(f"{endpoint} cannot be bound ({error.strerror}): free it or name another") from None
-        return self._port(socket, accepts)
+        port = self._port(socket, accepts)
+        port.secured = secured
+        return port
 
     def _connect(self, socket: zmq.Socket, endpoints: Sequence[str], accepts: Sequence[str]) -> Port:
         for endpoint in endpoints:
+            secured = self._curve is not None and self._curve.connect(socket, endpoint, self._stage)
+            self._check_reach(endpoint, secured=secured)
             socket.connect(endpoint)
         return self._port(socket, accepts)
+
+    @staticmethod
+    def _check_reach(endpoint: str, *, secured: bool) -> None:
+        if not secured and not is_local(endpoint):
+            raise StageError(f"{endpoint} is not loopback and the line has no keys: make them with takt keys")
+
+    def _open_door(self) -> None:
+        if self.door is None and self._curve is not None:
+            self.door = Doorkeeper(self._context.socket(zmq.REP), self._curve.listed)
+            self._poller.register(self.door.socket, zmq.POLLIN)
 
     def _port(self, socket: zmq.Socket, accepts: Sequence[str]) -> Port:
         if socket.type not in (zmq.PUSH, zmq.PUB):

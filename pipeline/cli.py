@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from pipeline import cli_recipe
+from pipeline.bench import integrity as bench_integrity
 from pipeline.bench import plc_commands
 from pipeline.errors import ConfigError, TaktError, UsageError
 
@@ -19,6 +20,7 @@ ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
 app.add_typer(ledger_app, name="ledger")
 cli_recipe.register(app)
 plc_commands.register(app)
+bench_integrity.register(app)
 CONSOLE = Console()
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
 DEMO = Path(__file__).parent / "demo"
@@ -86,29 +88,21 @@ def new(
 
 @ledger_app.command("verify")
 def ledger_verify(
-    path: Annotated[Path, typer.Argument(help="a ledger's folder or one of its files")], json_file: JsonFile = None
+    path: Annotated[Path, typer.Argument(help="a ledger's folder or one of its files")],
+    store: Annotated[Path | None, typer.Option(help="state folder with anchors and key; default: around it")] = None,
+    anchors: Annotated[bool, typer.Option("--anchors/--no-anchors", help="hold it against signed anchors")] = True,
+    json_file: JsonFile = None,
 ) -> None:
-    """Recount triggers and outcomes and re-hash the chain; names the first broken record."""
-    from pipeline.ledger import ledger_files, read_lines, recount
+    """Recount triggers and outcomes, re-hash the chain, check its anchors; names the first broken record."""
+    from pipeline.verify import verified
 
-    files = ledger_files(path)
-    if not files:
-        raise ConfigError(f"{path}: no ledger there; name the folder `ledger` in a line's state_dir")
-    count = recount(read_lines(files), whole=path.is_dir())
-    figures = {
-        "records": count.records,
-        "triggers": count.triggers,
-        "passed": count.passed,
-        "rejected": count.rejected,
-        "faults": dict(count.faults),
-        "open": len(count.open),
-        "intact": count.intact,
-        "first_broken": count.first_broken,
-    }
+    figures = verified(path, store, anchored=anchors)
     for name, value in figures.items():
-        CONSOLE.print(f"{name:14}{value}", highlight=False)
+        CONSOLE.print(f"{name:16}{value}", highlight=False)
+    if not figures["anchors"]:
+        CONSOLE.print("[yellow]no anchor was checked: an end cut off, or a chain written anew, would not show[/]")
     write_json(json_file, figures)
-    raise typer.Exit(0 if count.intact else 1)
+    raise typer.Exit(0 if figures["intact"] else 1)
 
 
 def write_json(path: Path | None, figures: dict[str, Any]) -> None:

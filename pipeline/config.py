@@ -78,12 +78,16 @@ class ArchiveConfig(Settings):
 
     sample_passes: Annotated[float, Field(ge=0, le=1)] = 0.02  # share of passed panels kept with pixels
     slots: Annotated[int, Field(ge=2, le=256)] = 6  # panels whose evidence may wait for the disk
+    required: bool = False  # evidence and store must be written, else the line is not ready
+    anchor_s: Positive = 60  # how often the ledger's count and head are signed
 
 
 class BusConfig(Settings):
-    """Where third parties listen."""
+    """Where the line's sockets are; what is not loopback needs keys, see `takt keys`."""
 
-    outcomes: str = "tcp://127.0.0.1:5570"
+    outcomes: str = "tcp://127.0.0.1:5570"  # where third parties listen
+    control: str | None = None  # tcp://ADDRESS:PORT of the bridge, where stages run on another host
+    images: str | None = None  # tcp://ADDRESS:PORT of the inspector, where a camera is on another host
 
 
 class SupervisorConfig(Settings):
@@ -141,7 +145,9 @@ class LineConfig(Settings):
         return Path(tempfile.gettempdir()) / f"takt-{self.run_id}"
 
     def socket(self, name: str) -> str:
-        return f"ipc://{self.run_dir}/{name}"
+        """The endpoint `control`, `images-<inspector>`, `evidence` or `health-<stage>`."""
+        elsewhere = {"control": self.bus.control, "images": self.bus.images}.get(name.partition("-")[0])
+        return elsewhere or f"ipc://{self.run_dir}/{name}"
 
     def wire(self, camera: str) -> Path:
         """The simulated trigger wire of a camera."""

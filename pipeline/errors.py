@@ -10,6 +10,7 @@ TaktError                  (engines.errors; so are the four below it)
     LedgerError            engineer: the ledger is broken or cannot be written
     CameraError            maintenance: cable, light or trigger
     PlcError               maintenance: network or address map
+    StoreError             maintenance: the store's disk is full, or another program holds it
     StageError             maintenance: a process of the line does not start or does not stay up
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "PlcError",
     "RecipeError",
     "StageError",
+    "StoreError",
     "TaktError",
     "UsageError",
 ]
@@ -40,6 +42,12 @@ class MessageError(TaktError):
 
 class LedgerError(TaktError):
     """The ledger is broken or cannot be written."""
+
+    exit_status = 3
+
+
+class StoreError(TaktError):
+    """The store cannot be written or read now; what it would have got is in the ledger and the spool."""
 
     exit_status = 3
 

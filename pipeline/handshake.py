@@ -25,6 +25,7 @@ from pipeline.open_panels import (
     Stopping,
     Terms,
     Tick,
+    Unrecorded,
     Unrouted,
     VerdictSeen,
     Write,
@@ -50,6 +51,8 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             return _judged(state, verdict)
         case Unrouted(token):
             return _faulted(state, token, Fault.UNROUTABLE), []
+        case Unrecorded(token):
+            return _unwritten(state, token), []
         case LinkLost():
             return _all_faulted(state, Fault.PLC_LOST), []
         case LedgerState(ok):
@@ -209,6 +212,12 @@ def _faulted(state: State, token: str, fault: Fault) -> State:
     if panel is None or panel.fault or panel.written:
         return state
     return _put(state, replace(panel, fault=fault))
+
+
+def _unwritten(state: State, token: str) -> State:
+    """The slot is still empty: the next decision is a reject."""
+    panel = _find(state, token)
+    return _put(state, replace(panel, written=None, fault=Fault.LEDGER)) if panel else state
 
 
 def _all_faulted(state: State, fault: Fault) -> State:

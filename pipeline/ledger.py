@@ -8,7 +8,7 @@ to the operating system before the step it announces, and not flushed to the dis
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.anchors import Anchor, anchor_of
 from pipeline.errors import LedgerError
 from pipeline.messages import Fault, Outcome
 
@@ -34,6 +35,7 @@ STEPS = (
     "ack",
     "outcome",
     "state",
+    "anchor",
 )
 
 
@@ -56,6 +58,10 @@ class Count:
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
     last_seq: int | None = None  # of the newest trigger
+    first: int | None = None  # number of the first record, where it is one
+    broken_at: int | None = None  # how many lines stand before the first broken one
+    anchors: list[Anchor] = field(default_factory=list)
+    hashes: dict[int, str] = field(default_factory=dict)  # of the records before anchors, by number
 
     @property
     def balanced(self) -> bool:
@@ -93,7 +99,29 @@ class Ledger:
             LedgerError: it cannot be written now, and will be with the next one; nothing may pass until it is.
         """
         now = datetime.now(UTC)
-        self._owed.append({"step": step, "wall": now.isoformat(timespec="microseconds"), **_finite(what)})
+        self._owed.append({"step": step, "wall": _wall(now), **_finite(what)})
+        self._catch_up(now)
+
+    def catch_up(self) -> None:
+        """Write what could not be written before.
+
+        Raises:
+            LedgerError: it still cannot.
+        """
+        self._catch_up(datetime.now(UTC))
+
+    def anchor(self, sign: Callable[[bytes], str]) -> None:
+        """Append what `sign` makes of the count of records and the hash of the last one.
+
+        Raises:
+            LedgerError: it cannot be written now; other than a record it is not owed, since it would be wrong later.
+        """
+        now = datetime.now(UTC)
+        self._catch_up(now)
+        anchor = Anchor(self._station, _wall(now), self._number, self._previous)
+        self._append({"step": "anchor", "wall": anchor.wall, "signature": sign(anchor.text())})
+
+    def _catch_up(self, now: datetime) -> None:
         self._open(now)
         while self._owed:
             self._append(self._owed[0])
@@ -113,8 +141,7 @@ class Ledger:
             os.close(self._descriptor)
         self._day, self._descriptor = day, opened
         if os.fstat(self._descriptor).st_size == 0:
-            wall = now.isoformat(timespec="microseconds")
-            self._owed.appendleft({"step": "file", "wall": wall, "format": FORMAT})
+            self._owed.appendleft({"step": "file", "wall": _wall(now), "format": FORMAT})
 
     def _append(self, body: dict[str, Any]) -> None:
         record = {"n": self._number, "station": self._station, **body, "prev": self._previous}
@@ -146,6 +173,10 @@ class Ledger:
                 torn.write(b"\n")
         self._previous = line_hash(data.rstrip(b"\n").rpartition(b"\n")[2])
         self._number = _next_of(data)
+
+
+def _wall(now: datetime) -> str:
+    return now.isoformat(timespec="microseconds")
 
 
 def _next_of(data: bytes) -> int:
@@ -215,13 +246,18 @@ def read_lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def recount(
-    lines: Iterable[tuple[str, bytes]], *, whole: bool = True, taken_over: Iterable[dict[str, Any]] = ()
+    lines: Iterable[tuple[str, bytes]],
+    *,
+    whole: bool = True,
+    taken_over: Iterable[dict[str, Any]] = (),
+    anchors: Iterable[Anchor] = (),
 ) -> Count:
     """Re-hash the chain and count triggers and outcomes.
 
     `whole`: the first line must be the ledger's first. `taken_over` are triggers from before the first line that
-    were open then: they count as if they stood here.
+    were open then: they count as if they stood here. The hashes that `anchors` speak of are kept for `anchors.check`.
     """
+    wanted = {anchor.records - 1 for anchor in anchors}
     count = Count()
     for record in taken_over:
         _count(count, record)
@@ -232,10 +268,18 @@ def recount(
         problem = _broken(record, previous, number)
         if problem is None and record is not None:
             problem = _count(count, record)
+            if record["step"] == "anchor" and previous is not None:
+                count.anchors.append(anchor_of(record))
+                count.hashes[record["n"] - 1] = previous
         if problem and count.intact:
             count.intact, count.first_broken = False, f"{place}: {problem}"
+            count.broken_at = count.records - 1
         previous = line_hash(line)
         number = None if record is None else int(record["n"]) + 1
+        if record is not None and record["n"] in wanted:
+            count.hashes.setdefault(record["n"], previous)
+        if record is not None and count.records == 1:
+            count.first = record["n"]
     if count.intact and not count.balanced and not count.open:
         count.intact, count.first_broken = False, "the counts do not add up"
     return count
@@ -252,6 +296,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 def _complete(record: dict[str, Any]) -> bool:
     """What is counted has the fields that counting needs."""
+    if record["step"] == "anchor":
+        return all(isinstance(record.get(name), str) for name in ("station", "wall", "prev", "signature"))
     if record["step"] not in ("trigger", "intent", "outcome"):
         return isinstance(record["step"], str) and isinstance(record.get("format", 0), int)
     named = isinstance(record.get("token"), str) and isinstance(record.get("seq"), int)

@@ -117,6 +117,13 @@ class Unrouted:
 
 
 @dataclass(frozen=True)
+class Unrecorded:
+    """The intent to pass a panel could not be recorded, so nothing was written."""
+
+    token: str
+
+
+@dataclass(frozen=True)
 class LinkLost:
     """The PLC cannot be reached."""
 
@@ -175,5 +182,5 @@ class Publish:
     outcome: FinalOutcome
 
 
-Event = PlcSeen | CapturedSeen | VerdictSeen | Unrouted | LinkLost | LedgerState | Stopping | Tick
+Event = PlcSeen | CapturedSeen | VerdictSeen | Unrouted | Unrecorded | LinkLost | LedgerState | Stopping | Tick
 Action = Record | Route | Write | Clear | Publish

@@ -2,26 +2,24 @@
 
 import secrets
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from engines import recipe as recipes
-from engines.build import engine_key
-from engines.station import IDENTITY
 from pipeline import plcs
-from pipeline.bus import Bus
+from pipeline.bus import Bus, Port, Received
 from pipeline.config import LineConfig
 from pipeline.errors import LedgerError, PlcError
-from pipeline.handshake import reopen, step
-from pipeline.ledger import Ledger, ledger_files, read_lines, recount
+from pipeline.handshake import step
+from pipeline.keys import MachineKey, machine_key
+from pipeline.ledger import Ledger
 from pipeline.log import logger
-from pipeline.messages import Captured, Outcome, Presence, Verdict
+from pipeline.messages import Captured, Health, Outcome, Presence, Verdict
 from pipeline.open_panels import (
     Action,
     CapturedSeen,
     Clear,
     Event,
-    Expected,
     LedgerState,
     LineState,
     LinkLost,
@@ -31,12 +29,13 @@ from pipeline.open_panels import (
     Route,
     State,
     Stopping,
-    Terms,
     Tick,
+    Unrecorded,
     Unrouted,
     VerdictSeen,
     Write,
 )
+from pipeline.opening import opening_state, terms_record
 from pipeline.plcs import SLOTS, LineStatus, Plc
 from pipeline.stage import Life
 from pipeline.stages import inspectors
@@ -53,43 +52,13 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
         plcs.connect(config.plc.kind, config.plc.settings) as plc,
         Ledger(config.ledger, config.station) as ledger,
     ):
-        bridge = Bridge(config, bus, plc, ledger, opening_state(config))
-        bridge.ledger.record("start", terms=_terms_record(bridge.state.terms))
+        bridge = Bridge(config, bus, plc, ledger, opening_state(config), machine_key(config.state))
+        bridge.open()
         while not life.stopping:
             bus.poll(config.timing.poll_ms)
             bridge.turn(time.monotonic_ns())
             life.tell(*bridge.health(), bridge.counters())
         bridge.wind_up(life)
-
-
-def terms_of(config: LineConfig) -> Terms:
-    """What every panel is held against, known from the recipes on disk and not from the inspector."""
-    engine, timing = config.engine, config.timing
-    expected = {}
-    for number, path in config.recipe_paths().items():
-        recipe = recipes.load(path)
-        key = engine_key(recipe, engine.runtime, engine.precision)
-        expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, recipe.manifest.mm_per_px)
-    cameras = tuple(camera.name for camera in config.cameras)
-    window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
-    return Terms(config.station, cameras, expected, *window)
-
-
-def _terms_record(terms: Terms) -> dict[str, Any]:
-    return {str(number): vars(expected) for number, expected in terms.recipes.items()}
-
-
-def opening_state(config: LineConfig) -> State:
-    """The state to start with: triggers that the last bridge left open are taken up again."""
-    state = State(terms_of(config))
-    newest = ledger_files(config.ledger)[-2:]  # no panel stays open for longer than a day
-    count = recount(read_lines(newest), whole=False)
-    if not count.records:
-        return state
-    if not count.intact:
-        LOG.error("the ledger is broken", extra={"at": count.first_broken})
-    state = replace(state, last_seq=count.last_seq)
-    return reopen(state, list(count.open.values()), time.monotonic_ns())
 
 
 @dataclass
@@ -109,6 +78,7 @@ class Bridge:
     plc: Plc
     ledger: Ledger
     state: State
+    key: MachineKey
     peers: dict[str, Seen] = field(default_factory=dict)
     linked: bool = False
     link_text: str = ""
@@ -119,26 +89,47 @@ class Bridge:
     _beat: int = 0
     _beat_ns: int = 0
     _retry_ns: int = 0
+    _ledger_ns: int = 0
+    _archived_ns: int | None = None  # when the archiver last said that it keeps everything
 
     def __post_init__(self) -> None:
-        self.control = self.bus.router(self.config.socket("control"), ["captured", "verdicts", "presence"])
+        stages = frozenset([*self._captures(), *inspectors(self.config)])
+        self.control = self.bus.router(self.config.socket("control"), ["captured", "verdicts", "presence"], stages)
         self.outcomes = self.bus.pub(self.config.bus.outcomes, "outcomes")
+        self.archive: Port | None = None
+        if self.config.archive.required:
+            self.archive = self.bus.sub([self.config.socket("health-archiver")], "health")
 
     # --- the loop ---
+
+    def open(self) -> None:
+        """The first records; a ledger that cannot be written keeps the line from being ready, not from starting."""
+        self._record("start", terms=terms_record(self.state.terms))
+        self._keep_ledger(time.monotonic_ns())
 
     def turn(self, now_ns: int) -> None:
         """One look at everything."""
         for received in self.control.drain():
-            match received.message:
-                case Presence() as presence if presence.stage == received.source:
-                    self.peers[presence.stage] = Seen(presence, now_ns)
-                case Captured() as captured:
-                    self._step(CapturedSeen(captured))
-                case Verdict() as verdict:
-                    self._step(VerdictSeen(verdict))
+            self._heard(received, now_ns)
+        for received in self.archive.drain() if self.archive else ():
+            if isinstance(received.message, Health):
+                self._archived_ns = now_ns if received.message.state == "ready" else None
         self._step(Tick(time.monotonic_ns()))
         self._look_at_plc()
         self._beat_if_due(time.monotonic_ns())
+        self._keep_ledger(time.monotonic_ns())
+
+    def _heard(self, received: Received, now_ns: int) -> None:
+        """A stage speaks for itself alone."""
+        match received.message:
+            case Presence() as presence if presence.stage == received.source:
+                self.peers[presence.stage] = Seen(presence, now_ns)
+            case Captured() as captured if received.source == f"capture_{captured.camera}":
+                self._step(CapturedSeen(captured))
+            case Verdict() as verdict if received.source == verdict.inspector:
+                self._step(VerdictSeen(verdict))
+            case _:
+                self.control.refuse(received, f"{received.topic} of another stage")
 
     def wind_up(self, life: Life) -> None:
         """Reject what is open, wait for the acknowledgements, leave the PLC's slots empty and the state halted."""
@@ -156,6 +147,7 @@ class Bridge:
         self._beat_ns = 0
         self._beat_if_due(time.monotonic_ns())
         self._record("state", event="stop")
+        self._keep_ledger(end_ns, due=True)
 
     def health(self) -> tuple[str, str]:
         if not self.linked:
@@ -173,7 +165,8 @@ class Bridge:
             "not_passed": state.rejected,
             "open": len(state.panels),
             "alarms": self.alarms,
-            "messages_dropped": sum(self.control.dropped.values()),
+            "messages_dropped": self.control.dropped.total(),
+            "clients_refused": sum(self.bus.door.refused.values()) if self.bus.door else 0,
         }
 
     # --- hand-shake ---
@@ -203,25 +196,37 @@ class Bridge:
                 self.outcomes.send("outcomes", outcome)
 
     def _write(self, write: Write) -> None:
-        """Intent, PLC, written. A pass whose intent could not be recorded is not written."""
+        """Intent, PLC, written. A pass whose intent could not be recorded is not written: the panel is a reject."""
         result = write.result
         intent = {"token": write.token, "seq": result.seq, "outcome": write.outcome, "fault": write.fault}
         if not self._record("intent", **intent) and write.outcome is Outcome.PASS:
-            return  # the PLC's own window rejects it
+            return self._step(Unrecorded(write.token))
         if self._guarded(lambda: self.plc.write(write.slot, result)):
             self._record("written", token=write.token, seq=result.seq, code=result.code)
+        return None
 
     def _record(self, name: str, **what: Any) -> bool:
+        return self._recorded(lambda: self.ledger.record(name, **what))
+
+    def _recorded(self, call: Callable[[], None]) -> bool:
         try:
-            self.ledger.record(name, **what)
+            call()
         except LedgerError as error:
             if self.state.ledger_ok:
                 LOG.error(str(error))
                 self.state, _ = step(self.state, LedgerState(ok=False))
             return False
         if not self.state.ledger_ok:
+            LOG.info("the ledger can be written again")
             self.state, _ = step(self.state, LedgerState(ok=True))
         return True
+
+    def _keep_ledger(self, now_ns: int, *, due: bool = False) -> None:
+        """Sign the ledger now and then; while it cannot be written, look whether it can again."""
+        pause_ns = self.config.archive.anchor_s * 1000 * MS if self.state.ledger_ok else RETRY_NS
+        if due or now_ns - self._ledger_ns > pause_ns:
+            self._ledger_ns = now_ns
+            self._recorded(lambda: self.ledger.anchor(self.key.sign))
 
     # --- the PLC ---
 
@@ -294,10 +299,16 @@ class Bridge:
     def _inspectors(self, now_ns: int) -> list[str]:
         return [name for name in inspectors(self.config) if self._young(name, now_ns)]
 
+    def _captures(self) -> list[str]:
+        return [f"capture_{camera.name}" for camera in self.config.cameras]
+
     def _missing(self, now_ns: int) -> list[str]:
-        captures = [f"capture_{camera.name}" for camera in self.config.cameras]
-        missing = [name for name in captures if not self._young(name, now_ns)]
-        return missing if self._inspectors(now_ns) else ["inspector", *missing]
+        missing = [] if self._inspectors(now_ns) else ["inspector"]
+        missing += [name for name in self._captures() if not self._young(name, now_ns)]
+        silence_ns = self.config.supervisor.silent_s * 1000 * MS  # it tells nothing while it compresses a panel
+        said_ns = self._archived_ns
+        is_kept = self.archive is None or (said_ns is not None and now_ns - said_ns < silence_ns)
+        return missing if is_kept else [*missing, "archiver, which cannot keep evidence"]
 
     def _least_loaded(self) -> str | None:
         there = self._inspectors(time.monotonic_ns())

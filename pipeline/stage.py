@@ -12,6 +12,7 @@ from types import FrameType
 
 from pipeline.bus import Bus
 from pipeline.config import LineConfig
+from pipeline.curve import curve_of
 from pipeline.errors import TaktError
 from pipeline.log import logger, to_stderr
 from pipeline.messages import Health
@@ -55,7 +56,7 @@ def main(name: str, run_file: Path, supervisor: int) -> int:
     to_stderr(config.station, name)
     row = next(stage for stage in stages(config) if stage.name == name)
     try:
-        with Bus(name) as bus:
+        with Bus(name, curve_of(config, name)) as bus:
             life = Life(bus, config, name)
             life.tell("starting")
             import_module(row.module).main(config, row.part, life, bus)

@@ -1,16 +1,22 @@
 """Inspected panels as the review pages and reports see them: SQLite by default, filled by the archiver alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Engine, String, create_engine, event, select
+from sqlalchemy import JSON, Engine, String, create_engine, event, inspect, select
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from pipeline.errors import ConfigError
+from pipeline.anchors import Anchor
+from pipeline.errors import ConfigError, StoreError
 
 FORMAT = 1
+FILE = "store.sqlite"
+BUSY_MS = 1000  # another program's write may take so long before ours is put off
 
 
 class Table(DeclarativeBase):
@@ -51,6 +57,18 @@ class Picture(Table):
     compressed: Mapped[bool] = mapped_column(default=False)
 
 
+class KeptAnchor(Table):
+    """A signed anchor of the ledger, kept apart from the files that it vouches for."""
+
+    __tablename__ = "anchors"
+
+    signature: Mapped[str] = mapped_column(String(128), primary_key=True)
+    station: Mapped[str] = mapped_column(String(64))
+    wall: Mapped[str] = mapped_column(String(32))
+    records: Mapped[int] = mapped_column(index=True)
+    head: Mapped[str] = mapped_column(String(64))
+
+
 class Mark(Table):
     """A named number: the format, and how far the ledger has been followed."""
 
@@ -65,48 +83,96 @@ class Store:
 
     Raises:
         ConfigError: it was written by a newer version.
+        StoreError: it cannot be written or read now; so do all its methods.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.engine: Engine = create_engine(f"sqlite:///{folder / 'store.sqlite'}")
+        self.path = folder / FILE
+        self.engine: Engine = create_engine(f"sqlite:///{self.path}")
         event.listen(self.engine, "connect", _write_ahead)
-        Table.metadata.create_all(self.engine)
-        found = self.marks().setdefault("format", FORMAT)
-        if found > FORMAT:
-            raise ConfigError(f"store {folder}: format {found} is newer than {FORMAT}: update takt")
+        with _said(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            Table.metadata.create_all(self.engine)
+        _refuse_newer(self.path, self.marks())
 
     def marks(self) -> dict[str, int]:
-        with Session(self.engine) as session:
+        with self._session() as session:
             return {mark.name: mark.value for mark in session.scalars(select(Mark))}
 
-    def add_panels(self, rows: list[Mapping[str, Any]], marks: Mapping[str, int]) -> None:
-        """Rows and the place in the ledger they came from, together or not at all; seeing a row twice is fine."""
-        with Session(self.engine) as session, session.begin():
+    def add_panels(
+        self, rows: Iterable[Mapping[str, Any]], marks: Mapping[str, int], anchors: Iterable[Anchor] = ()
+    ) -> None:
+        """What came from the ledger and the place there, together or not at all; seeing a row twice is fine."""
+        with self._session() as session:
             for row in rows:
                 session.execute(insert(Panel).values(**row).on_conflict_do_nothing())
+            for anchor in anchors:
+                session.execute(insert(KeptAnchor).values(**asdict(anchor)).on_conflict_do_nothing())
             for name, value in ({"format": FORMAT} | dict(marks)).items():
                 session.merge(Mark(name=name, value=value))
 
     def put_picture(self, token: str, reason: str, folder: str, *, compressed: bool) -> None:
-        with Session(self.engine) as session, session.begin():
+        with self._session() as session:
             session.merge(Picture(token=token, reason=reason, folder=folder, compressed=compressed))
 
     def panels(self) -> list[Panel]:
         """Every panel in the order of closing."""
-        with Session(self.engine) as session:
+        with self._session() as session:
             return list(session.scalars(select(Panel).order_by(Panel.closed_at, Panel.seq)))
 
     def pictures(self) -> dict[str, Picture]:
         """Evidence by token."""
-        with Session(self.engine) as session:
+        with self._session() as session:
             return {picture.token: picture for picture in session.scalars(select(Picture))}
 
     def close(self) -> None:
         self.engine.dispose()
 
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with _said(self.path), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def stored_anchors(folder: Path) -> list[Anchor] | None:
+    """The anchors in the store of a state folder, which is only read; None where there is no store.
+
+    Raises:
+        ConfigError: it was written by a newer version.
+        StoreError: it cannot be read.
+    """
+    path = folder.resolve() / FILE
+    if not path.is_file():
+        return None
+    engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    try:
+        with _said(path), Session(engine) as session:
+            _refuse_newer(path, {mark.name: mark.value for mark in session.scalars(select(Mark))})
+            there = inspect(engine).has_table(KeptAnchor.__tablename__)
+            rows = session.scalars(select(KeptAnchor).order_by(KeptAnchor.records)) if there else ()
+            return [Anchor(row.station, row.wall, row.records, row.head, row.signature) for row in rows]
+    finally:
+        engine.dispose()
+
+
+def _refuse_newer(path: Path, marks: Mapping[str, int]) -> None:
+    if marks.get("format", FORMAT) > FORMAT:
+        raise ConfigError(f"store {path}: format {marks['format']} is newer than {FORMAT}: update takt")
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What the database or the disk complains of, in one line of ours."""
+    try:
+        yield
+    except IntegrityError:  # a row that cannot be: nobody's disk
+        raise
+    except (DatabaseError, OSError) as error:
+        why = error.orig if isinstance(error, DatabaseError) else error.strerror
+        raise StoreError(f"store {path}: {why}: free the disk, or close the program that holds it") from None
+
 
 def _write_ahead(connection: Any, record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")  # the ledger is the authority; lost rows are read from it again
-    connection.execute("PRAGMA busy_timeout=5000")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")

@@ -1,0 +1,47 @@
+"""What the bridge starts with: the terms on disk, and the triggers that the last bridge left open."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from engines import recipe as recipes
+from engines.build import engine_key
+from engines.station import IDENTITY
+from pipeline.config import LineConfig
+from pipeline.handshake import reopen
+from pipeline.ledger import ledger_files, read_lines, recount
+from pipeline.log import logger
+from pipeline.open_panels import Expected, State, Terms
+
+LOG = logger("plc_bridge")
+MS = 1_000_000
+
+
+def terms_of(config: LineConfig) -> Terms:
+    """What every panel is held against, known from the recipes on disk and not from the inspector."""
+    engine, timing = config.engine, config.timing
+    expected = {}
+    for number, path in config.recipe_paths().items():
+        recipe = recipes.load(path)
+        key = engine_key(recipe, engine.runtime, engine.precision)
+        expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, recipe.manifest.mm_per_px)
+    cameras = tuple(camera.name for camera in config.cameras)
+    window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
+    return Terms(config.station, cameras, expected, *window)
+
+
+def terms_record(terms: Terms) -> dict[str, Any]:
+    return {str(number): vars(expected) for number, expected in terms.recipes.items()}
+
+
+def opening_state(config: LineConfig) -> State:
+    """The state to start with: triggers that the last bridge left open are taken up again."""
+    state = State(terms_of(config))
+    newest = ledger_files(config.ledger)[-2:]  # no panel stays open for longer than a day
+    count = recount(read_lines(newest), whole=False)
+    if not count.records:
+        return state
+    if not count.intact:
+        LOG.error("the ledger is broken", extra={"at": count.first_broken})
+    state = replace(state, last_seq=count.last_seq)
+    return reopen(state, list(count.open.values()), time.monotonic_ns())
