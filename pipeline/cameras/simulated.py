@@ -24,7 +24,7 @@ from pipeline.simulation.wire import Listener
 
 __all__ = ["CHANNELS", "Settings", "SimulatedCamera", "open_camera"]
 
-_SLACK_PX = 64  # the noise field is larger than a frame by this, so that every frame gets another part of it
+_SLACK_PX = 256  # the noise field is larger than a frame by this: two frames with one and the same noise are rare
 
 
 class Settings(BaseModel):
