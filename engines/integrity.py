@@ -62,7 +62,8 @@ class IntegrityLimits(BaseModel):
     aspect: Annotated[float, Field(gt=0)]
     spread: Values
     texture: Values
-    gain_limit: Values
+    common_limit: float  # of the brightness of the whole set, log of a ratio
+    gain_limit: Values  # of a channel against the whole set
     shape_limit: Values
     texture_limit: Values
     step_limit: Values
@@ -116,7 +117,7 @@ class Guard:
         self._gain, self._shape = np.array(limits.gain_limit), np.array(limits.shape_limit)
         self._texture_limit = np.array(limits.texture_limit).reshape(self._texture.shape)
         self._step, self._rough = np.array(limits.step_limit), np.array(limits.rough_limit)
-        self._gain_middle, self._bright = float(middle(self._gain)), np.array(limits.bright_limit)
+        self._bright = np.array(limits.bright_limit)
         self._pose = np.array(limits.pose, np.float32).reshape(-1, 3)
         self._pose_limit = np.array(limits.pose_limit)
         self._apart = np.array(limits.apart_limit).reshape(-1, 3)
@@ -196,12 +197,12 @@ class Guard:
         if measured.void.any():
             return Damage(Cause.LAMP, _numbers(measured.void))
         apart = measured.gain - measured.common
-        dark = (apart < -self._gain) & (measured.gain < -self._gain)
-        bright = (measured.gain > self._gain) | (seen.bright > self._bright)
+        bright = (apart > self._gain) | (seen.bright > self._bright)
         if bright.any():
             return Damage(Cause.EXPOSURE, _numbers(bright))
-        if abs(measured.common) > self._gain_middle:
-            return Damage(Cause.EXPOSURE, tuple(range(len(apart))))
+        if abs(measured.common) > self.limits.common_limit:
+            return Damage(Cause.EXPOSURE, self._every)
+        dark = apart < -self._gain
         return Damage(Cause.LAMP, _numbers(dark)) if dark.any() else None
 
     def _place(self, seen: Signature, measured: Measured) -> _Place:
@@ -290,9 +291,8 @@ def learn_signatures(seen: Sequence[Signature]) -> IntegrityLimits:
         aspect=aspect,
         spread=_tuple(spread),
         texture=_tuple(texture),
-        gain_limit=_limit(
-            np.array([np.maximum(abs(m.gain), abs(m.gain - m.common)) for m in found]), margin, GAIN_FLOOR
-        ),
+        common_limit=_limit(np.array([one.common for one in found]), margin, GAIN_FLOOR)[0],
+        gain_limit=_limit(np.array([one.gain - one.common for one in found]), margin, GAIN_FLOOR),
         shape_limit=_limit(np.array([m.shape for m in found]), margin, SHAPE_FLOOR),
         texture_limit=_limit(np.array([m.texture for m in found]), margin, TEXTURE_FLOOR),
         step_limit=_limit(np.array([m.step for m in found]), margin, STEP_FLOOR),
