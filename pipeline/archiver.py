@@ -82,7 +82,7 @@ class Archiver:
         self.follower = Follower(self.config.ledger, self.store.marks())
         for part in self.spool.glob("*.part"):  # its pixels died with the process that was copying them
             shutil.rmtree(part)
-        self.spooled = sorted(self.spool.iterdir())
+        self.spooled = sorted(folder for folder in self.spool.iterdir() if folder.is_dir())
         self.channels = {camera.name: camera.channels for camera in self.config.cameras}
         self.port = self.bus.pull(self.config.socket("evidence"), "evidence")
 
@@ -169,7 +169,10 @@ class Archiver:
         """Copy a panel's pixels out of the pool into the spool."""
         evidence = received.message
         if not isinstance(evidence, Evidence):
-            return
+            return None
+        if not set(evidence.cameras) <= self.channels.keys():  # a camera's name becomes a file's
+            self.lost += 1
+            return self.port.refuse(received, "evidence of a camera that is not in the line file")
         part = self.spool / f"{evidence.token}.part"
         try:
             self._spool(evidence, part)
@@ -177,6 +180,7 @@ class Archiver:
             self._alarm("evidence", f"{error}: free the disk; evidence is being lost")
             shutil.rmtree(part, ignore_errors=True)
             self.lost += 1
+        return None
 
     def _spool(self, evidence: Evidence, part: Path) -> None:
         part.mkdir(exist_ok=True)
@@ -221,9 +225,13 @@ class Archiver:
         try:
             if not self._archive(spooled):
                 self.put_off.append(spooled)
+            self._well("pictures")
         except OSError as error:
-            LOG.error("evidence stays in the spool", extra={"token": spooled.name, "why": str(error)})
+            self._alarm("pictures", f"{error}: free the disk; evidence waits in the spool")
             self.put_off.append(spooled)
+        except (ValueError, KeyError) as error:  # torn by a power cut: no try will mend it
+            LOG.error("evidence in the spool is broken", extra={"folder": os.fspath(spooled), "why": str(error)})
+            self.lost += 1
 
     def _archive(self, spooled: Path) -> bool:
         """False: the store does not know of the pictures yet, so the spool's copy stays."""

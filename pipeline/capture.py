@@ -79,8 +79,10 @@ class Capture:
     def turn(self, now_ns: int) -> None:
         """Everything that came since the last turn."""
         for received in self.control.drain():
-            if isinstance(received.message, Trigger):
+            if isinstance(received.message, Trigger) and self._is_ours(received.message):
                 self._announced(received.message)
+            else:
+                self.control.refuse(received, "a trigger of another station or camera, or one that is open")
         self._take_frames()
         self.carrier.collect()
         self._step(association.Tick(now_ns))
@@ -111,7 +113,13 @@ class Capture:
             "free_slots": self.ring.free(),
             "leases_expired": self.ring.reclaimed,
             "camera_failures": self.grabber.failures,
+            "messages_dropped": self.control.dropped.total(),
         }
+
+    def _is_ours(self, trigger: Trigger) -> bool:
+        """For this camera, to an inspector that it knows, and not open already."""
+        known = self.camera.name in trigger.cameras and trigger.inspector in self.images
+        return known and trigger.station == self.config.station and trigger.token not in self.triggers
 
     def _announced(self, trigger: Trigger) -> None:
         self.triggers[trigger.token] = trigger

@@ -12,10 +12,13 @@ from engines.recipe import Recipe
 from engines.settings import checked
 from pipeline import cameras, plcs
 from pipeline.config import LineConfig
+from pipeline.curve import curve_of, is_local
 from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape
 from pipeline.frames import SHARED
+
+EVERYWHERE = {"*": "0.0.0.0", "0.0.0.0": "0.0.0.0", "[::]": "::"}
 
 
 def check_line(config: LineConfig) -> Iterator[str]:
@@ -40,7 +43,7 @@ def check_line(config: LineConfig) -> Iterator[str]:
         settings = conveyor_settings(config)
         _check_port(settings.host, settings.port, "conveyor.settings.port")
         yield f"conveyor: one panel every {settings.takt_ms} ms on {settings.host}:{settings.port}"
-    yield from _check_outcomes(config)
+    yield from _check_bus(config)
     yield from _check_memory(config)
     yield f"state: {state}"
 
@@ -66,7 +69,7 @@ def _check_channels(config: LineConfig, recipe: Recipe) -> None:
 
 
 def _check_port(host: str, port: int, where: str) -> None:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -74,16 +77,33 @@ def _check_port(host: str, port: int, where: str) -> None:
             raise ConfigError(f"{where}: {host}:{port} cannot be used ({error.strerror}): name a free port") from None
 
 
-def _check_outcomes(config: LineConfig) -> Iterator[str]:
-    endpoint = config.bus.outcomes
+def _check_bus(config: LineConfig) -> Iterator[str]:
+    """Addresses that can be bound here, with keys where they reach beyond this host."""
+    bus = config.bus
+    curve = curve_of(config, "plc_bridge")
+    for name, endpoint in {"outcomes": bus.outcomes, "control": bus.control, "images": bus.images}.items():
+        if endpoint is None:
+            continue
+        host, port = _address(f"bus.{name}", endpoint)
+        if curve is None and not is_local(endpoint):
+            raise ConfigError(
+                f"bus.{name}: {endpoint} is not loopback and there are no keys: takt keys {config.source}"
+            )
+        if name != "outcomes" and host in EVERYWHERE:
+            raise ConfigError(f"bus.{name}: {endpoint}: stages connect to it: name one address of this host")
+        if port and name != "images":  # the inspector may run on another host
+            _check_port(EVERYWHERE.get(host, host.strip("[]")), port, f"bus.{name}")
+        secured = curve is not None and endpoint in curve.domains
+        yield f"{name}: {endpoint}{', CURVE: listed clients only' if secured else ''}"
+
+
+def _address(name: str, endpoint: str) -> tuple[str, int]:
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if endpoint.startswith("tcp://") and port.isdecimal():
-        if host not in ("127.0.0.1", "localhost", "[::1]"):
-            raise ConfigError(f"bus.outcomes: {endpoint} is not loopback: without keys nothing else is bound")
-        _check_port("127.0.0.1" if host != "[::1]" else "::1", int(port), "bus.outcomes")
-    elif not endpoint.startswith("ipc://"):
-        raise ConfigError(f"bus.outcomes: {endpoint!r} is no address; expected tcp://127.0.0.1:PORT or ipc://PATH")
-    yield f"outcomes: {endpoint}"
+    if endpoint.startswith("tcp://") and host and port.isdecimal() and 0 < int(port) <= 0xFFFF:
+        return host, int(port)
+    if not endpoint.startswith("ipc://"):
+        raise ConfigError(f"{name}: {endpoint!r} is no address; expected tcp://127.0.0.1:PORT or ipc://PATH")
+    return "", 0
 
 
 def _check_memory(config: LineConfig) -> Iterator[str]:

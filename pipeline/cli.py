@@ -86,6 +86,26 @@ def new(
     CONSOLE.print(f"{line} written; edit it, then: takt check {line}")
 
 
+@app.command()
+def keys(
+    line: Annotated[Path, typer.Argument(help="the line file")],
+    add_client: Annotated[str | None, typer.Option(help="a third party that may listen to the outcomes")] = None,
+) -> None:
+    """Make the keys that a line needs beyond this host, and list who may come in."""
+    from pipeline.config import load
+    from pipeline.curve import create
+    from pipeline.keys import PUBLIC, machine_key
+    from pipeline.stages import connecting
+
+    config = load(line)
+    machine_key(config.state)
+    CONSOLE.print(f"machine  {config.state / 'keys' / PUBLIC}  (signs the ledger)", highlight=False, soft_wrap=True)
+    for what, path, public in create(config, connecting(config), add_client):
+        CONSOLE.print(f"{what:8} {path}  {public}", highlight=False, markup=False, soft_wrap=True)
+    if add_client:
+        CONSOLE.print(f"give {add_client} its .key_secret and server.key; restart the line to let it in")
+
+
 @ledger_app.command("verify")
 def ledger_verify(
     path: Annotated[Path, typer.Argument(help="a ledger's folder or one of its files")],

@@ -9,6 +9,7 @@ Python's own `SharedMemory` is not used: on 3.11 a process that merely attaches 
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -236,7 +237,7 @@ class Reader:
 
     def hold(self, frames: Frames, behind: Sequence[memoryview]) -> Held | None:
         """The image set a message speaks of, or None when its slot is gone or its size is wrong."""
-        if not _size(frames):
+        if not _size(frames) or len(frames.shape) != 3:
             return None
         if frames.ring is None:
             return self._loose(frames, behind)
@@ -248,8 +249,9 @@ class Reader:
         return Held(pixels, lambda: ring.holds(slot, generation), lambda: ring.release(slot, generation))
 
     def _ring(self, name: str) -> Ring | None:
-        if name not in self._rings and "/" not in name and (SHARED / name).is_file():
-            self._rings[name] = Ring(name)
+        if name not in self._rings and "/" not in name:
+            with suppress(StageError, OSError, ValueError):  # a name that is none, or a file that is no ring
+                self._rings[name] = Ring(name)
         return self._rings.get(name)
 
     @staticmethod

@@ -27,6 +27,7 @@ LOG = logger("inspector")
 TURN_MS = 10
 PRESENCE_NS = 20_000_000
 KEEP_NS = 2_000_000_000  # a set whose trigger never comes is given back after this
+MOST_JOINS = 64
 WRAP = 1 << 32
 
 
@@ -100,8 +101,10 @@ class Inspector:
         """Everything that is ready now, in as few network calls as there are recipes among it."""
         self._tell(now_ns)
         for received in self.control.drain():
-            if isinstance(received.message, Trigger):
+            if isinstance(received.message, Trigger) and self._is_ours(received.message):
                 self._join(received.message.token, now_ns).trigger = received.message
+            else:
+                self.control.refuse(received, "a trigger of another station or for another inspector")
         for received in self.images.drain():
             self._arrived(received, now_ns)
         ready = [token for token, join in self.joins.items() if join.complete()]
@@ -114,7 +117,15 @@ class Inspector:
         calls = sum(detector.network_calls for detector in self.detectors.values())
         carried = float(np.median(self.carried_ns)) / 1e6 if self.carried_ns else 0.0
         counted: dict[str, int | float] = {"panels": self.panels, "network_calls": calls, "sets_gone": self.gone}
+        counted["messages_dropped"] = self.control.dropped.total() + self.images.dropped.total()
         return counted | {"carried_ms": carried, "evidence_dropped": self.evidence.dropped}
+
+    def _is_ours(self, said: Trigger | ImageSet) -> bool:
+        """Of this station and its cameras; a stranger's sets must not fill the memory either."""
+        named = said.cameras if isinstance(said, Trigger) else (said.camera,)
+        for_us = said.inspector == self.name if isinstance(said, Trigger) else len(self.joins) < MOST_JOINS
+        known = {camera.name for camera in self.config.cameras}
+        return for_us and said.station == self.config.station and known >= set(named)
 
     def _tell(self, now_ns: int) -> None:
         if now_ns - self._told_ns < PRESENCE_NS:
@@ -138,14 +149,17 @@ class Inspector:
 
     def _arrived(self, received: Received, now_ns: int) -> None:
         image_set = received.message
-        if not isinstance(image_set, ImageSet):
+        if not isinstance(image_set, ImageSet) or not self._is_ours(image_set):
+            self.images.refuse(received, "a set of another station or camera, or too many of them")
             return
-        self.carried_ns = [*self.carried_ns[-255:], time.monotonic_ns() - image_set.ready_ns]
         held = self.reader.hold(image_set.frames, received.behind)
         if held is None:
             self.gone += 1
             return
+        self.carried_ns = [*self.carried_ns[-255:], time.monotonic_ns() - image_set.ready_ns]
         join = self._join(image_set.token, now_ns)
+        if image_set.camera in join.sets:  # the bridge knows the right one by its digest
+            join.sets.pop(image_set.camera)[1].release()
         join.sets[image_set.camera] = (image_set, held)
         join.joined_ns = time.monotonic_ns()
 

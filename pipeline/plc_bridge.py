@@ -38,7 +38,7 @@ from pipeline.open_panels import (
 from pipeline.opening import opening_state, terms_record
 from pipeline.plcs import SLOTS, LineStatus, Plc
 from pipeline.stage import Life
-from pipeline.stages import inspectors
+from pipeline.stages import connecting, inspectors
 
 LOG = logger("plc_bridge")
 BEAT_NS = 50_000_000
@@ -93,8 +93,8 @@ class Bridge:
     _archived_ns: int | None = None  # when the archiver last said that it keeps everything
 
     def __post_init__(self) -> None:
-        stages = frozenset([*self._captures(), *inspectors(self.config)])
-        self.control = self.bus.router(self.config.socket("control"), ["captured", "verdicts", "presence"], stages)
+        peers = frozenset(connecting(self.config))
+        self.control = self.bus.router(self.config.socket("control"), ["captured", "verdicts", "presence"], peers)
         self.outcomes = self.bus.pub(self.config.bus.outcomes, "outcomes")
         self.archive: Port | None = None
         if self.config.archive.required:
@@ -299,12 +299,10 @@ class Bridge:
     def _inspectors(self, now_ns: int) -> list[str]:
         return [name for name in inspectors(self.config) if self._young(name, now_ns)]
 
-    def _captures(self) -> list[str]:
-        return [f"capture_{camera.name}" for camera in self.config.cameras]
-
     def _missing(self, now_ns: int) -> list[str]:
         missing = [] if self._inspectors(now_ns) else ["inspector"]
-        missing += [name for name in self._captures() if not self._young(name, now_ns)]
+        captures = [f"capture_{camera.name}" for camera in self.config.cameras]
+        missing += [name for name in captures if not self._young(name, now_ns)]
         silence_ns = self.config.supervisor.silent_s * 1000 * MS  # it tells nothing while it compresses a panel
         said_ns = self._archived_ns
         is_kept = self.archive is None or (said_ns is not None and now_ns - said_ns < silence_ns)

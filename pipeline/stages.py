@@ -27,6 +27,11 @@ def stages(config: LineConfig) -> list[Stage]:
     ]
 
 
+def connecting(config: LineConfig) -> list[str]:
+    """The stages that connect to the bridge or to an inspector, and show a key where that is not on this host."""
+    return [*inspectors(config), *(f"capture_{camera.name}" for camera in config.cameras)]
+
+
 def inspectors(config: LineConfig) -> list[str]:
     """Names of the inspectors: one per compute device of this host."""
     return ["inspector"]
