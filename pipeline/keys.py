@@ -5,6 +5,7 @@ ledger is checked. Both are what openssl reads and writes.
 """
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,8 +106,8 @@ def _private(path: Path) -> Ed25519PrivateKey:
 def _make(folder: Path) -> None:
     """A whole key or none, whoever else is making one."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = folder / f".{PRIVATE}.{os.getpid()}"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=".", dir=folder)  # mode 0600
+    part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(MachineKey(Ed25519PrivateKey.generate()).pem())

@@ -1,0 +1,65 @@
+"""The machine's key: made once, kept from others, and what it signs holds for exactly what was signed."""
+
+import threading
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.keys import machine_key, public_key
+
+
+def test_it_is_made_once_and_for_its_owner_alone(tmp_path):
+    first, again = machine_key(tmp_path), machine_key(tmp_path)
+    assert first.pem() == again.pem()
+    folder = tmp_path / "keys"
+    assert sorted(path.name for path in folder.iterdir()) == ["machine.pem", "machine.pub.pem"]
+    assert (folder / "machine.pem").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_what_it_signs_holds_for_that_text_and_that_machine_alone(tmp_path):
+    signature = machine_key(tmp_path / "a").sign(b"text")
+    ours, other = public_key(tmp_path / "a"), machine_key(tmp_path / "b").public
+    assert ours is not None and ours.holds(b"text", signature)
+    assert not ours.holds(b"Text", signature) and not other.holds(b"text", signature)
+    for broken in ("", "zz", signature[:-2], "00" * 64, signature.swapcase()[:-1] + "g"):
+        assert not ours.holds(b"text", broken)
+
+
+def test_several_that_start_at_once_have_one_key(tmp_path):
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(machine_key(tmp_path).pem())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and len(set(found)) == 1
+
+
+def refusal(state) -> str:
+    with pytest.raises(ConfigError) as error:
+        machine_key(state)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path):
+    machine_key(tmp_path)
+    (tmp_path / "keys" / "machine.pem").chmod(0o640)
+    assert "other users can use this key: chmod 600" in refusal(tmp_path)
+
+
+def test_a_file_that_is_no_key_is_said(tmp_path):
+    machine_key(tmp_path)
+    for content in (b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
+        (tmp_path / "keys" / "machine.pem").write_bytes(content)
+        assert "no Ed25519 key" in refusal(tmp_path)
+    (tmp_path / "keys" / "machine.pub.pem").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="no Ed25519 key"):
+        public_key(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    assert "Not a directory" in refusal(tmp_path / "file")
+    assert public_key(tmp_path) is None
