@@ -45,11 +45,10 @@ def check(
 ) -> Checked:
     """Hold a ledger's records `first` to `end` - 1, whose `hashes` are known by number, against its anchors."""
     held, until, covered = 0, None, first
-    for anchor in sorted(set(anchors), key=lambda anchor: (anchor.records, anchor.wall)):
-        if anchor.records <= first:
-            continue
+    signed = {anchor: authentic(anchor) for anchor in anchors if anchor.records > first}
+    for anchor in sorted(signed, key=lambda anchor: (anchor.records, not signed[anchor], anchor.wall)):
         said = f"the anchor of {anchor.wall[:19]}"
-        if not authentic(anchor):
+        if not signed[anchor]:
             return Checked(held, until, f"{said} is not signed by this machine's key", anchor.records)
         if anchor.records > end:
             return Checked(held, until, f"{said} says {anchor.records} records, {end} are here", end)
