@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.errors import PanelError
-from engines.reference import Measured, Reference
+from engines.reference import FEWEST_TO_VOTE, Measured, Reference
 from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, signature
 
 __all__ = ["Cause", "Damage", "Guard", "History", "IntegrityLimits", "check", "learn", "learn_signatures"]
 
 ALIKE = 0.95  # least correlation of noise that a repeat has
 BETTER = 0.5  # another channel's reference must fit this much better
+ORDER_SHARE = 0.5  # of a lamp's limit: channels of one shape may differ by little light
 DOUBTFUL = 0.5  # of the limit: a channel that may lie in another's place
 REMEMBERED, LASTING = 8, 3  # sets; and how many in a row off place in one way are the camera's doing
-GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.12, 0.05, 0.2  # logs of ratios
+GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.16, 0.05, 0.2  # logs of ratios
 FEIGNED_APART, FEIGNED_TURN = 0.2, 0.05  # of a shift: by how much a large one is mistaken
 STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.004, 0.1, 0.05
 POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
-FEWEST_TO_VOTE = 3  # channels: of fewer, one torn frame moves the median of places
 
 Values = Annotated[tuple[float, ...], Field(min_length=1)]
 
@@ -189,9 +189,11 @@ class Guard:
         return self._misfit(gain - common, shape, texture, others)
 
     def _misfit(self, gain: NDArray, shape: NDArray, texture: NDArray, channels: NDArray | slice) -> NDArray:
-        """The largest deviation in its limit; 1 is on the limit."""
+        """The largest deviation in its limit; 1 is on the limit, which is tighter for light than that of a lamp."""
         of_texture = np.abs(texture / self._texture_limit[channels]).max(axis=-1)
-        return np.maximum(np.maximum(np.abs(gain) / self._gain[channels], shape / self._shape[channels]), of_texture)
+        return np.maximum(
+            np.maximum(np.abs(gain) / (ORDER_SHARE * self._gain[channels]), shape / self._shape[channels]), of_texture
+        )
 
     def _light(self, seen: Signature, measured: Measured) -> Damage | None:
         if measured.void.any():

@@ -10,6 +10,7 @@ from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, steps
 
 VOID = -1.6  # log of the spread: a fifth of what a good panel has
 REFINEMENTS, LARGEST_MOVE = 5, 0.25
+FEWEST_TO_VOTE = 3  # channels: of fewer, one damaged frame moves the median
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Reference:
             common=float(middle(gain)),
             shape=shape,
             texture=seen.texture - texture,
-            step=steps(ratio),
+            step=steps(_own(ratio)),
             rough=seen.rough,
             void=np.log((seen.spread + SMALLEST / 10) / spread) < VOID,
             pose=self._pose(seen.thumbs, gain),
@@ -72,6 +73,14 @@ class Reference:
             step = np.linalg.lstsq(self._columns[channel][known.ravel()], left, rcond=1e-3)[0][:3]
             pose = np.clip(pose + step, -LARGEST_MOVE, LARGEST_MOVE)
         return pose
+
+
+def _own(ratio: Floats) -> Floats:
+    """What a channel has for itself [C, n, n]: without what most channels share, which is the panel; of 3 and more."""
+    if len(ratio) < FEWEST_TO_VOTE:
+        return ratio
+    half = len(ratio) // 2
+    return ratio - np.partition(ratio, half, axis=0)[half]
 
 
 def _compared(ratio: Floats) -> tuple[Floats, Floats]:
