@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ import zmq
 from pydantic import ValidationError
 
 from pipeline.curve import MOST_SOURCES, Curve, Doorkeeper, is_local
-from pipeline.errors import MessageError, StageError
+from pipeline.errors import MessageError, StageError, TaktError
 from pipeline.log import logger
 from pipeline.messages import FORMAT, TOPICS, Envelope, Message
 
@@ -258,8 +258,7 @@ class Bus:
     def _bind(self, socket: zmq.Socket, endpoint: str, accepts: Sequence[str]) -> Port:
         if endpoint.startswith("ipc://"):
             Path(endpoint[6:]).unlink(missing_ok=True)
-        secured = self._curve is not None and self._curve.bind(socket, endpoint)
-        self._check_reach(endpoint, secured=secured)
+        secured = self._secure(socket, endpoint, lambda curve: curve.bind(socket, endpoint))
         if secured:
             self._open_door()
         try:
@@ -273,15 +272,20 @@ class Bus:
 
     def _connect(self, socket: zmq.Socket, endpoints: Sequence[str], accepts: Sequence[str]) -> Port:
         for endpoint in endpoints:
-            secured = self._curve is not None and self._curve.connect(socket, endpoint, self._stage)
-            self._check_reach(endpoint, secured=secured)
+            self._secure(socket, endpoint, lambda curve, to=endpoint: curve.connect(socket, to, self._stage))
             socket.connect(endpoint)
         return self._port(socket, accepts)
 
-    @staticmethod
-    def _check_reach(endpoint: str, *, secured: bool) -> None:
-        if not secured and not is_local(endpoint):
-            raise StageError(f"{endpoint} is not loopback and the line has no keys: make them with takt keys")
+    def _secure(self, socket: zmq.Socket, endpoint: str, use: Callable[[Curve], bool]) -> bool:
+        """True if the keys are in use; what is neither secured nor loopback is refused."""
+        try:
+            secured = self._curve is not None and use(self._curve)
+            if not secured and not is_local(endpoint):
+                raise StageError(f"{endpoint} is not loopback and the line has no keys: make them with takt keys")
+        except TaktError:
+            socket.close(linger=0)
+            raise
+        return secured
 
     def _open_door(self) -> None:
         if self.door is None and self._curve is not None:
