@@ -15,6 +15,7 @@ from engines.errors import EngineError, PanelError
 from engines.integrity import Damage, Guard, History
 from engines.recipe import Limits, Manifest, Recipe, Resize
 from engines.runtimes import Network, TensorSpec
+from engines.sentinel import Sentinel, strongest
 from engines.signature import LEAST_PX
 from engines.station import IDENTITY, StationCalibration
 
@@ -33,7 +34,8 @@ class GeometryError(PanelError):
 class Detector:
     """An open engine with its recipe's geometry and limits. Used by one thread.
 
-    `network_calls` and `panels` count what was done since it was opened.
+    Every batch carries a golden defect where the recipe has one. `network_calls` and `panels` count what was done
+    since it was opened.
     """
 
     def __init__(
@@ -50,8 +52,11 @@ class Detector:
         self._guard = Guard(taught) if taught else None
         self._names = tuple(channel.name for channel in self.manifest.channels)
         self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
-        self._batch = np.zeros((max_batch, *self._gather.shape), np.float32)
+        self._batch = np.zeros((max_batch + 1, *self._gather.shape), np.float32)
         _check_fit(network, self._gather.shape)
+        self._sentinel = self._sentinel_of(recipe)
+        self._trusted = True
+        self._empty = np.zeros(self._gather.shape, self.manifest.dtype)
 
     def check(self, panel: NDArray) -> None:
         """Raise where `panel` is not [C, H, W] as the recipe expects; cheap, reads no pixel.
@@ -83,13 +88,31 @@ class Detector:
         """Names of channels."""
         return tuple(self._names[number] for number in numbers)
 
+    @property
+    def proves_itself(self) -> bool:
+        """False for a recipe without golden defects: a sick engine would not be noticed."""
+        return self._sentinel is not None
+
+    def prove(self) -> None:
+        """Inspect the golden defect twice, at two places beside an empty field: for idle times, and after a failure.
+
+        Raises:
+            EngineError: the runtime failed, or does not see the defect.
+        """
+        for _ in range(2):
+            self._run_batch([self._empty])
+        self._trusted = True
+
     def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
         """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` of them.
 
         Raises:
             GeometryError: a panel does not fit; nothing was inspected, so `check` each one first.
-            EngineError: the runtime failed.
+            EngineError: the runtime failed, or did not see the golden defect in the batch; after that nothing is
+                inspected until `prove` succeeds.
         """
+        if not self._trusted:
+            raise EngineError("the engine did not see a golden defect and has not proven itself since")
         for panel in panels:
             self.check(panel)
         starts = range(0, len(panels), self.max_batch)
@@ -97,18 +120,41 @@ class Detector:
 
     def warm(self, runs: int = 2) -> None:
         """Run every batch size on empty input, so that the first panel is as fast as any."""
-        for batch in range(1, self.max_batch + 1):
+        for batch in range(1, len(self._batch) + 1):
             for _ in range(runs):
                 self._network.run({INPUT: self._batch[:batch]})
 
+    def _sentinel_of(self, recipe: Recipe) -> Sentinel | None:
+        golden = strongest(recipe.golden, self.limits.image)
+        if golden is None:
+            return None
+        tile = np.empty(self._gather.shape, np.float32)
+        self._gather(golden.frames, tile)
+        return Sentinel(tile, golden.score, golden.map, self.limits.image)
+
     def _inspect_batch(self, panels: Sequence[NDArray]) -> list[Finding]:
-        for panel, slot in zip(panels, self._batch, strict=False):
-            self._gather(self._calibration.apply(panel), slot)
-        outputs = self._network.run({INPUT: self._batch[: len(panels)]})
-        self.network_calls += 1
+        maps, scores = self._run_batch([self._calibration.apply(panel) for panel in panels])
         self.panels += len(panels)
-        maps, scores = outputs[MAP].copy(), outputs[SCORE].tolist()
         return [self._finding(*each) for each in zip(panels, maps, scores, strict=True)]
+
+    def _run_batch(self, panels: Sequence[NDArray]) -> tuple[list[NDArray[np.float32]], list[float]]:
+        """Maps [h, w] and scores of corrected `panels`, by one call that the golden defect went through too."""
+        rows = list(range(len(panels)))
+        sentinel = self._sentinel
+        at = sentinel.row(len(panels)) if sentinel else None
+        if sentinel and at is not None:
+            rows = [row + (row >= at) for row in rows]
+            self._batch[at] = sentinel.tile
+        for panel, row in zip(panels, rows, strict=True):
+            self._gather(panel, self._batch[row])
+        outputs = self._network.run({INPUT: self._batch[: len(panels) + (at is not None)]})
+        self.network_calls += 1
+        maps, scores = outputs[MAP], outputs[SCORE].tolist()
+        if sentinel and at is not None:
+            self._trusted = False
+            sentinel.verify(scores[at], maps[at])
+            self._trusted = True
+        return [maps[row].copy() for row in rows], [scores[row] for row in rows]
 
     def _finding(self, panel: NDArray, map: NDArray[np.float32], score: float) -> Finding:
         finding = decide(map, score, self.limits, (panel.shape[1], panel.shape[2]))
@@ -158,7 +204,7 @@ def open_detector(
     """
     key = engine_key(recipe, runtime, precision)
     module = runtimes.load(runtime, precision)
-    with module.open_network(recipe.network, precision, threads, max_batch) as network:
+    with module.open_network(recipe.network, precision, threads, max_batch + 1) as network:  # one row is the golden's
         yield Detector(recipe, network, key.hash, calibration, max_batch)
 
 

@@ -28,6 +28,7 @@ TURN_MS = 10
 PRESENCE_NS = 20_000_000
 KEEP_NS = 2_000_000_000  # a set whose trigger never comes is given back after this
 MOST_JOINS = 64
+PROVE_NS = 1_000_000_000  # an idle engine shows every second that it still sees a defect
 WRAP = 1 << 32
 
 
@@ -38,7 +39,8 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
         while not life.stopping:
             bus.poll(TURN_MS)
             inspector.turn(time.monotonic_ns())
-            life.tell("ready", counters=inspector.counters())
+            state = ("error", inspector.sick) if inspector.sick else ("ready", "")
+            life.tell(*state, inspector.counters())
 
 
 @contextmanager
@@ -54,6 +56,10 @@ def open_detectors(config: LineConfig) -> Iterator[dict[str, Detector]]:
             found[recipe.hash].warm()
             if not found[recipe.hash].checks_integrity:
                 LOG.warning("recipe has no integrity limits; add them with takt relearn", extra={"recipe": str(path)})
+            if not found[recipe.hash].proves_itself:
+                LOG.warning(
+                    "recipe has no golden defects: a sick engine would not be seen", extra={"recipe": str(path)}
+                )
         yield found
 
 
@@ -88,6 +94,8 @@ class Inspector:
     carried_ns: list[int] = field(default_factory=list)  # capture ready -> received, the newest ones
     panels: int = 0
     gone: int = 0  # sets whose slot was reclaimed or that nobody asked for
+    sick: str = ""  # why the engine's answers mean nothing; empty while they do
+    proved_ns: int = 0  # the engine's last answer
     _told_ns: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +119,8 @@ class Inspector:
         if ready:
             self._inspect([self.joins.pop(token) for token in ready])
             self._tell(time.monotonic_ns())
+        if now_ns - self.proved_ns > PROVE_NS:
+            self._prove()
         self._expire(now_ns)
 
     def counters(self) -> dict[str, int | float]:
@@ -136,7 +146,7 @@ class Inspector:
             station=self.config.station,
             stage=self.name,
             role="inspector",
-            ready=True,
+            ready=not self.sick,
             credits=max(detector.max_batch - len(self.joins), 0),
             calibration=detector.calibration_hash,
             recipe=detector.recipe_hash,
@@ -205,15 +215,33 @@ class Inspector:
         try:
             findings = detector.inspect([panel.pixels for panel in batch])
         except EngineError as error:
-            LOG.error(str(error))
+            self._fell_sick(error)
             for panel in batch:
                 panel.fault = Fault.ENGINE
             return
         network_ns = time.monotonic_ns()
+        self.proved_ns = self.proved_ns if self.sick else network_ns
         for panel, finding in zip(batch, findings, strict=True):
             panel.finding, panel.network_ns, panel.batch = finding, network_ns, len(batch)
             if not all(held.intact() for _, held in panel.sets):
                 panel.fault = Fault.CORRUPT
+
+    def _prove(self) -> None:
+        """Let every engine inspect its golden defect; the line is not ready while one of them does not see it."""
+        self.proved_ns = time.monotonic_ns()
+        try:
+            for detector in self.detectors.values():
+                if detector.proves_itself:
+                    detector.prove()
+        except EngineError as error:
+            self._fell_sick(error)
+            return
+        self.sick = ""
+
+    def _fell_sick(self, error: EngineError) -> None:
+        if not self.sick:
+            LOG.error("engine is sick", extra={"why": str(error)})
+        self.sick = str(error)
 
     def _answer(self, panel: "Panel", started_ns: int) -> None:
         judged = Judged(panel.trigger, self.name, panel.digest(), started_ns, panel.join.joined_ns, panel.network_ns)

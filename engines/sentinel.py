@@ -1,0 +1,53 @@
+"""A golden defective panel that travels in every batch: an engine that does not see its defect has said nothing.
+
+It is the answer to a sick engine, whose outputs look like good panels: all zeros, the last run's, rows shifted,
+half the map. Its row moves with every run of a batch size, so that an answer given before is wrong the next time.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import EngineError
+from engines.recipe import Golden
+
+SHARE_OF_MARGIN = 0.25  # as for a parity certificate: of the distance from the limit
+MAP_SHARE = 0.2  # of the reference map's mean height above its lowest cell
+
+
+@dataclass
+class Sentinel:
+    """The panel at the network's input [C, h, w] with its reference answer; `runs` counts by batch size."""
+
+    tile: NDArray[np.float32]
+    score: float
+    map: NDArray[np.float32]
+    limit: float
+    runs: Counter[int] = field(default_factory=Counter)
+
+    def row(self, panels: int) -> int:
+        """Where it goes among `panels` others in the next run; never where it was in the last one of that size."""
+        self.runs[panels] += 1
+        return self.runs[panels] % (panels + 1)
+
+    def verify(self, score: float, map: NDArray[np.float32]) -> None:
+        """Raise unless the answer to this panel is the known one.
+
+        Raises:
+            EngineError: the engine answers something else; what it said of the others means nothing.
+        """
+        band = SHARE_OF_MARGIN * (self.score - self.limit)
+        if not (score > self.limit and abs(score - self.score) <= band):
+            raise EngineError(f"the golden defect scores {score:.4g}, not {self.score:.4g}: takt build, or teach again")
+        off = float(np.abs(map - self.map).mean())
+        if not off <= MAP_SHARE * float((self.map - self.map.min()).mean()):
+            raise EngineError(f"the golden defect's map is off by {off:.3g} on average: takt build, or teach again")
+
+
+def strongest(golden: Sequence[Golden], limit: float) -> Golden | None:
+    """The golden defect farthest above the limit: the widest band in which an engine may answer."""
+    defects = [one for one in golden if one.defective and one.score > limit]
+    return max(defects, key=lambda one: one.score, default=None)
