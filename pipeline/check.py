@@ -17,6 +17,7 @@ from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape
 from pipeline.frames import SHARED
+from pipeline.refusals import refuse
 
 EVERYWHERE = {"*": "0.0.0.0", "0.0.0.0": "0.0.0.0", "[::]": "::"}
 
@@ -29,20 +30,22 @@ def check_line(config: LineConfig) -> Iterator[str]:
     """
     state = _check_state(config.state)
     _check_idle(config)
-    for number, path in config.recipe_paths().items():
-        recipe = recipes.load(path)
+    loaded = {number: recipes.load(path) for number, path in config.recipe_paths().items()}
+    for number, recipe in loaded.items():
         _check_channels(config, recipe)
         key = engine_key(recipe, config.engine.runtime, config.engine.precision)
         yield f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}, engine {key.hash[:12]} on {key.device}"
-    for camera in config.cameras:
-        cameras.replayed(camera.kind, camera_settings(config, camera))
+    watching = [(camera, camera_settings(config, camera)) for camera in config.cameras]
+    yield from refuse(config, loaded, [settings for _, settings in watching])
+    for camera, settings in watching:
+        cameras.replayed(camera.kind, settings)
         yield f"camera {camera.name}: {camera.kind}, {len(camera.channels)} channels, {camera.slots} slots"
     checked(plcs.driver(config.plc.kind).Settings, config.plc.settings, "plc.settings", ConfigError)
     yield f"plc: {config.plc.kind}"
     if config.conveyor:
-        settings = conveyor_settings(config)
-        _check_port(settings.host, settings.port, "conveyor.settings.port")
-        yield f"conveyor: one panel every {settings.takt_ms} ms on {settings.host}:{settings.port}"
+        belt = conveyor_settings(config)
+        _check_port(belt.host, belt.port, "conveyor.settings.port")
+        yield f"conveyor: one panel every {belt.takt_ms} ms on {belt.host}:{belt.port}"
     yield from _check_bus(config)
     yield from _check_memory(config)
     yield f"state: {state}"

@@ -105,6 +105,7 @@ class LineConfig(Settings):
     format: Literal[1]
     station: StageName
     state_dir: LaxPath | None = None
+    allow: Annotated[tuple[Literal["same_product", "unproven_recipe"], ...], Strict(False)] = ()  # see `refusals`
     recipes: dict[str, LaxPath] = Field(min_length=1)  # the PLC's recipe number -> recipe folder
     engine: EngineConfig = EngineConfig()
     timing: TimingConfig = TimingConfig()

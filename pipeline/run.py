@@ -25,8 +25,9 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
     Raises:
         TaktError: it cannot start, or a stage fell too often.
     """
-    for _ in check_line(config):
-        pass
+    for found in check_line(config):
+        if found.startswith("allowed"):
+            console.print(f"[yellow]{found}[/]", highlight=False)
     to_stderr(config.station, "supervisor")
     start = before(config)
     interrupted = Interrupted()

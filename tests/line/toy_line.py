@@ -81,6 +81,7 @@ def line_table(folder: Path, recipe: Path, **changes: Any) -> Table:
         "format": 1,
         "station": "toy",
         "state_dir": str(folder / "state"),
+        "allow": ["unproven_recipe"],
         "recipes": {"1": str(recipe)},
         "engine": {"threads": 1, "max_batch": 8},
         "timing": {"window_ms": 800, "ack_ms": 300},

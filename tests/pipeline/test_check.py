@@ -1,5 +1,6 @@
 """What keeps a line from running is said before it starts: one line that names the place and the remedy."""
 
+import dataclasses
 import fcntl
 import re
 import shutil
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 from line.toy_line import CHANNELS, camera
 
+from engines import recipe as recipes
 from engines.errors import TaktError
 from pipeline.check import check_line
 from pipeline.config import load
+from pipeline.refusals import refuse
 
 LineFile = Callable[..., Path]
+DEMO_LINE = Path(__file__).parents[2] / "pipeline" / "demo" / "line.toml"
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def refusal(path: Path) -> str:
 def test_a_good_line_is_told_in_order_and_can_start(line_file: LineFile) -> None:
     found = list(check_line(load(line_file())))
     assert [line.partition(":")[0].split()[0] for line in found] == [
-        "recipe", "camera", "plc", "conveyor", "outcomes", "shared", "state",
+        "recipe", "allowed", "camera", "plc", "conveyor", "outcomes", "shared", "state",
     ]  # fmt: skip
 
 
@@ -132,3 +136,35 @@ def test_a_line_that_runs_is_said_before_its_ports(line_file: LineFile, busy_por
 def test_a_replay_without_its_panels_is_said(line_file: LineFile, tmp_path: Path) -> None:
     replay = {"name": "top", "kind": "folder", "channels": CHANNELS, "settings": {"set": str(tmp_path / "nowhere")}}
     assert "nowhere" in refusal(line_file(cameras=[replay]))
+
+
+# --- settings that would pass everything ---
+
+
+def test_a_recipe_that_cannot_show_a_sick_engine_or_a_dead_lamp_is_refused_unless_allowed(line_file: LineFile) -> None:
+    said = refusal(line_file(allow=[]))
+    assert "has no golden defects and no integrity limits" in said and "takt relearn" in said
+    allowed = [line for line in check_line(load(line_file())) if line.startswith("allowed")]
+    assert len(allowed) == 1 and "no golden defects" in allowed[0]
+
+
+def test_two_recipe_numbers_for_one_product_are_refused_unless_allowed(line_file: LineFile, recipe: Path) -> None:
+    twice = {"1": str(recipe), "2": str(recipe)}
+    assert "recipe numbers 1, 2 are all product 'toy'" in refusal(line_file(recipes=twice))
+    path = line_file(recipes=twice, allow=["unproven_recipe", "same_product"])
+    assert any("all product 'toy'" in line for line in check_line(load(path)))
+
+
+def test_a_replay_without_end_is_refused(line_file: LineFile, tmp_path: Path) -> None:
+    replay = camera("top") | {"kind": "folder", "settings": {"set": str(tmp_path), "loop": True}}
+    assert "a replay without end" in refusal(line_file(cameras=[replay]))
+
+
+def test_a_minimum_area_that_hides_a_golden_defect_is_refused(tmp_path: Path) -> None:
+    demo = recipes.load(Path(__file__).parents[2] / "pipeline" / "demo" / "recipe")
+    limits = demo.manifest.limits.model_copy(update={"min_area_px": 40_000})
+    blunt = dataclasses.replace(demo, manifest=demo.manifest.model_copy(update={"limits": limits}))
+    config = load(DEMO_LINE)
+    with pytest.raises(TaktError, match="larger than its smallest golden defect"):
+        list(refuse(config, {1: blunt}, []))
+    assert list(refuse(config, {1: demo}, [])) == []

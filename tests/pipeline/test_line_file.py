@@ -51,7 +51,8 @@ def test_it_passes_takt_check_once_a_recipe_is_there(tmp_path: Path) -> None:
     port = f"port = {free_port()}"
     text = path.read_text().replace("port = 5020", port).replace('# outcomes = "tcp://127.0.0.1:5570"', "", 1)
     text = text.replace("[bus]", f'[bus]\noutcomes = "tcp://127.0.0.1:{free_port()}"')
-    path.write_text(text.replace('# state_dir = "state"  ', 'state_dir = "state"  '))
+    text = text.replace('# state_dir = "state"  ', 'state_dir = "state"  ')
+    path.write_text(text.replace("# allow = []", 'allow = ["unproven_recipe"]'))
     write_recipe(tmp_path / "recipe", CHANNELS)
     assert list(check_line(load(path)))[-1] == f"state: {tmp_path / 'state'}"
 

@@ -1,0 +1,67 @@
+"""Settings that would let every panel pass are refused before a start, unless the line file allows them by name."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from pydantic import BaseModel
+
+from engines.recipe import Golden, Recipe
+from pipeline.config import LineConfig
+from pipeline.errors import ConfigError
+
+
+def refuse(config: LineConfig, recipes: Mapping[int, Recipe], cameras: Iterable[BaseModel]) -> Iterator[str]:
+    """What the line file allows although it weakens the inspection, a line each; to be said at every start.
+
+    Raises:
+        ConfigError: the first setting that would make passes meaningless.
+    """
+    for recipe in recipes.values():
+        _check_smallest_defect(recipe)
+        yield from _proofs(config, recipe)
+    yield from _one_number_a_product(config, recipes)
+    for settings in cameras:
+        if getattr(settings, "loop", False):
+            raise ConfigError("cameras.settings.loop: a replay without end shows no panel of this line: take it out")
+
+
+def _check_smallest_defect(recipe: Recipe) -> None:
+    """A minimum area above the smallest golden defect would hide that defect, and all like it."""
+    limits = recipe.manifest.limits
+    areas = [_area_px(recipe, golden) for golden in recipe.golden if golden.defective]
+    if areas and limits.min_area_px > min(areas):
+        raise ConfigError(
+            f"recipe {recipe.path.name}: min_area_px {limits.min_area_px} is larger than its smallest golden defect"
+            f" ({min(areas)} px): teach again with a smaller one"
+        )
+
+
+def _area_px(recipe: Recipe, golden: Golden) -> int:
+    geometry = recipe.manifest.geometry
+    cell = geometry.height * geometry.width // golden.map.size
+    return cell * max(int((golden.map > recipe.manifest.limits.pixel).sum()), 1)
+
+
+def _proofs(config: LineConfig, recipe: Recipe) -> Iterator[str]:
+    """A sick engine or a dead lamp must be seen."""
+    lacking = [] if any(golden.defective for golden in recipe.golden) else ["golden defects"]
+    lacking += [] if recipe.manifest.integrity else ["integrity limits"]
+    if not lacking:
+        return
+    said = f"recipe {recipe.path.name} has no {' and no '.join(lacking)}"
+    if "unproven_recipe" not in config.allow:
+        raise ConfigError(f"{said}: teach again, or takt relearn; or set allow = ['unproven_recipe']")
+    yield f"allowed: {said}"
+
+
+def _one_number_a_product(config: LineConfig, recipes: Mapping[int, Recipe]) -> Iterator[str]:
+    """Two numbers for one product: a slip of the PLC's program would switch limits unseen."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, recipe in recipes.items():
+        numbers[recipe.manifest.product].append(number)
+    for product, several in numbers.items():
+        if len(several) > 1:
+            said = f"recipe numbers {', '.join(map(str, several))} are all product {product!r}"
+            if "same_product" not in config.allow:
+                raise ConfigError(f"{said}: keep one, or set allow = ['same_product']")
+            yield f"allowed: {said}"
