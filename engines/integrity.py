@@ -24,12 +24,13 @@ __all__ = ["Cause", "Damage", "Guard", "History", "IntegrityLimits", "check", "l
 
 ALIKE = 0.95  # least correlation of noise that a repeat has
 BETTER = 0.5  # another channel's reference must fit this much better
+STEP_SHARE = 0.5  # of a change of brightness: a tear's step has at least this
 ORDER_SHARE = 0.5  # of a lamp's limit: channels of one shape may differ by little light
 DOUBTFUL = 0.5  # of the limit: a channel that may lie in another's place
 REMEMBERED, LASTING = 8, 3  # sets; and how many in a row off place in one way are the camera's doing
 GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.16, 0.05, 0.2  # logs of ratios
 FEIGNED_APART, FEIGNED_TURN = 0.2, 0.05  # of a shift: by how much a large one is mistaken
-STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.004, 0.1, 0.05
+STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.01, 0.1, 0.05
 POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
 
 Values = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -147,12 +148,12 @@ class Guard:
             return Damage(Cause.NO_PANEL, self._every)
         if again := _came_before(seen, history, self.limits.alike_limit):
             return again
+        if order := self._order(seen, measured):
+            return Damage(Cause.CHANNEL_ORDER, order)
         torn = _numbers(self._torn(seen, measured))
         few = 0 < len(torn) <= max(1, len(self._every) // 2)
         if few and (not place.off or len(self._every) < FEWEST_TO_VOTE):
             return Damage(Cause.TORN, torn)
-        if order := self._order(seen, measured):
-            return Damage(Cause.CHANNEL_ORDER, order)
         if light := self._light(seen, measured):
             return light
         if place.off or place.apart:
@@ -163,30 +164,36 @@ class Guard:
         return Damage(Cause.FOCUS, _numbers(blurred)) if blurred.any() else None
 
     def _torn(self, seen: Signature, measured: Measured) -> NDArray[np.bool_]:
-        """Clipped frames are left out: where they are clipped there is nothing to differ."""
+        """Clipped frames are left out: where they are clipped there is nothing to differ.
+
+        A tear that changes the brightness of most of a frame is a step of about as much; else a lamp did it.
+        """
         torn = (measured.step > self._step) | (measured.rough > self._rough)
-        return torn & ~measured.void & (seen.bright <= self._bright)
+        change = np.abs(measured.gain - measured.common)
+        explained = (change <= self._gain) | (measured.step > STEP_SHARE * change)
+        return torn & explained & ~measured.void & (seen.bright <= self._bright)
 
     def _order(self, seen: Signature, measured: Measured) -> tuple[int, ...]:
-        """The channels that fit each other's references and not their own."""
-        own = self._misfit(measured.gain - measured.common, measured.shape, measured.texture, np.s_[:])
+        """The channels that fit each other's references and not their own; the mean brightness knows no order."""
+        mean = float(measured.gain[~measured.void].mean())
+        own = self._misfit(measured.gain - mean, measured.shape, measured.texture, np.s_[:])
         doubtful = np.flatnonzero((own > DOUBTFUL) & ~measured.void)
         if len(doubtful) < 2 or own[doubtful].max() <= 1:
             return ()
         instead = {}
         for channel in doubtful.tolist():
-            fits = self._fits(seen, channel, measured.common, doubtful)
+            fits = self._fits(seen, channel, mean, doubtful)
             best = int(np.argmin(fits))
             if doubtful[best] != channel and fits[best] <= BETTER * own[channel]:
                 instead[channel] = int(doubtful[best])
         whole = set(instead) == set(instead.values()) and set(doubtful[own[doubtful] > 1].tolist()) <= set(instead)
         return tuple(instead) if whole else ()
 
-    def _fits(self, seen: Signature, channel: int, common: float, others: NDArray) -> NDArray:
+    def _fits(self, seen: Signature, channel: int, mean: float, others: NDArray) -> NDArray:
         """How badly a channel's frame fits the references of `others`."""
         gain, shape = self._reference.against(seen.thumbs[channel], others)
         texture = seen.texture[channel] - self._texture[others]
-        return self._misfit(gain - common, shape, texture, others)
+        return self._misfit(gain - mean, shape, texture, others)
 
     def _misfit(self, gain: NDArray, shape: NDArray, texture: NDArray, channels: NDArray | slice) -> NDArray:
         """The largest deviation in its limit; 1 is on the limit, which is tighter for light than that of a lamp."""
