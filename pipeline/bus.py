@@ -20,6 +20,7 @@ from pipeline.messages import FORMAT, TOPICS, Envelope, Message
 LOG = logger("bus")
 ROOM = 4  # times a topic's limit: what is larger ends the connection unread, what is smaller is counted
 LARGEST_FRAME = 1 << 28
+LARGEST_HEARD = 1 << 26  # where we connect: ZeroMQ ends the connection at more, and does not connect again by itself
 Tracker = zmq.MessageTracker  # tells when ZeroMQ is done with pixels that were sent uncopied
 
 
@@ -248,6 +249,8 @@ class Bus:
         socket = self._context.socket(kind)
         frames = frame_bytes if any(TOPICS[topic].behind for topic in topics) else 0
         largest = max(ROOM * max(TOPICS[topic].max_bytes for topic in topics), frames)
+        if kind in (zmq.DEALER, zmq.SUB):
+            largest = LARGEST_HEARD
         socket.setsockopt(zmq.MAXMSGSIZE, largest)
         queue = max(TOPICS[topic].queue for topic in topics)
         socket.setsockopt(zmq.SNDHWM, queue)
