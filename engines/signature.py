@@ -58,11 +58,10 @@ def signature(frames: NDArray) -> Signature:
         raise PanelError(f"a set of {frames.shape} has no signature; frames of at least {LEAST_PX} px are needed")
     top = np.iinfo(frames.dtype).max
     read = _read_rows(frames)  # [C, n, d, W]
-    bands = read.mean(axis=2, dtype=np.float32)
-    bands *= np.float32(1 / top)
+    bands = np.einsum("cndw->cnw", read) * np.float32(1 / (top * read.shape[2]))
     thumbs = np.stack([cv2.resize(band, (CELLS, CELLS), interpolation=cv2.INTER_AREA) for band in bands])
     level = np.einsum("cnw->c", bands) / np.float32(bands[0].size) + SMALLEST
-    sparse = read[:, :, :, ::_SPARSE]
+    sparse = np.ascontiguousarray(read[:, :, :, ::_SPARSE])
     rows = frames[:, [0, *(frames.shape[1] * band // CELLS for band in _KEPT), -1]]
     return Signature(
         thumbs=thumbs,
@@ -89,14 +88,16 @@ def _read_rows(frames: NDArray) -> Floats:
 def _texture(bands: Floats, sparse: Floats, level: Floats, top: int) -> Floats:
     across = [_second_difference(bands, lag, 2) for lag in LAGS]
     depth = sparse.shape[2]
-    along = _second_difference(sparse, (depth - 1) // 2, 2) / top if depth > 2 else np.zeros_like(sparse)
-    measured = [_usual(each) for each in (*across, along)]
+    along = _usual(_second_difference(sparse, (depth - 1) // 2, 2)) / top if depth > 2 else np.zeros_like(level)
+    measured = [*map(_usual, across), along]
     return np.log((np.stack(measured, axis=1) + SMALLEST / 10) / level[:, None])
 
 
 def _second_difference(values: Floats, lag: int, axis: int) -> Floats:
     moved = np.moveaxis(values, axis, 0)
-    return np.moveaxis(moved[2 * lag :] - 2 * moved[lag:-lag] + moved[: -2 * lag], 0, axis)
+    found = moved[2 * lag :] + moved[: -2 * lag]
+    found -= 2 * moved[lag:-lag]
+    return np.moveaxis(found, 0, axis)
 
 
 def _spread(bands: Floats) -> Floats:
