@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.anchors import anchor_of
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
+from pipeline.disk import save_array, to_disk, try_room, write_channels
 from pipeline.errors import StoreError
 from pipeline.evidence import POOL, pool_shape
 from pipeline.frames import Reader, digest_of
@@ -139,7 +138,7 @@ class Archiver:
         anchors = [anchor_of(row) for row in rows if row["step"] == "anchor"]
         if anchors:  # the store must never vouch for records that a power cut can still take away
             for name in marks:
-                _to_disk(self.config.ledger / name)
+                to_disk(self.config.ledger / name)
         self.store.add_panels([row_of(row) for row in rows if row["step"] == "outcome"], marks, anchors)
 
     def _alarm(self, what: str, why: str) -> None:
@@ -155,7 +154,7 @@ class Archiver:
         """Is there room for a panel's evidence, and does the store take rows again? Then what was put off follows."""
         slots, size = pool_shape(self.config)
         try:
-            _try_room(self.spool / ".room", size * slots // self.config.archive.slots)
+            try_room(self.spool / ".room", size * slots // self.config.archive.slots)
         except OSError as error:
             return self._alarm("evidence", f"{self.spool}: {error.strerror}: free the disk; evidence is being lost")
         self._well("evidence")
@@ -213,7 +212,7 @@ class Archiver:
         if held is None:
             LOG.error("evidence gone", extra={"file": path.name, "pool": POOL})
             return False
-        np.save(path, held.pixels)
+        save_array(path, held.pixels)
         intact = digest_of(held.pixels.data.cast("B")) == frames.digest and held.intact()
         held.release()
         if not intact:  # another panel's pixels, or some of both
@@ -253,37 +252,6 @@ class Archiver:
         gone = spooled.rename(spooled.with_name(f"{spooled.name}.part"))  # never half a folder under its own name
         shutil.rmtree(gone)
         return True
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _try_room(path: Path, size: int) -> None:
-    """Raises OSError where a file of `size` bytes has no room now."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    finally:
-        os.close(descriptor)
-        path.unlink()
-
-
-def write_channels(folder: Path, camera: str, names: tuple[str, ...], pixels: NDArray) -> None:
-    """pixels [C, H, W] as `<camera>_<channel>.png`, bit for bit.
-
-    Raises:
-        OSError: a picture cannot be written.
-    """
-    for index, frame in enumerate(pixels):
-        name = names[index] if index < len(names) else str(index)
-        path = folder / f"{camera}_{name}.png"
-        if not cv2.imwrite(os.fspath(path), frame, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise OSError(f"{path} cannot be written: is the disk full?")
 
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:

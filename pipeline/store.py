@@ -147,9 +147,11 @@ def stored_anchors(folder: Path) -> list[Anchor] | None:
     engine = create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
     try:
         with _said(path), Session(engine) as session:
-            _refuse_newer(path, {mark.name: mark.value for mark in session.scalars(select(Mark))})
-            there = inspect(engine).has_table(KeptAnchor.__tablename__)
-            rows = session.scalars(select(KeptAnchor).order_by(KeptAnchor.records)) if there else ()
+            there = inspect(engine).get_table_names()  # not all in one that is just being made, or is older
+            marks = session.scalars(select(Mark)) if Mark.__tablename__ in there else ()
+            _refuse_newer(path, {mark.name: mark.value for mark in marks})
+            anchors = select(KeptAnchor).order_by(KeptAnchor.records)
+            rows = session.scalars(anchors) if KeptAnchor.__tablename__ in there else ()
             return [Anchor(row.station, row.wall, row.records, row.head, row.signature) for row in rows]
     finally:
         engine.dispose()
