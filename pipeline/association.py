@@ -33,7 +33,7 @@ class Window:
     """One open trigger."""
 
     token: str
-    seq: int
+    number: int  # of its set since arming
     edge_ns: int
     opens_ns: int
     closes_ns: int
@@ -108,7 +108,7 @@ class State:
     windows: tuple[Window, ...] = ()
     frames: tuple[FrameSeen, ...] = ()
     last: Window | None = None  # the set paired last
-    confirmed: bool = True  # that one, or there is none
+    unconfirmed: Window | None = None  # the same, until it is known that nothing followed it
     tainted: bool = False  # the next trigger is a neighbour of an irregularity
     seeking: bool = False  # after an irregularity, until the pause in which the camera is armed
     heard_ns: int = 0  # exposure of the newest frame
@@ -138,7 +138,7 @@ def due_ns(state: State) -> int | None:
     """When the next tick has something to confirm or to arm; None when it has not."""
     if state.seeking:
         return state.heard_ns + state.rules.quiet_ns
-    return None if state.confirmed or state.last is None else state.last.closes_ns + state.rules.quiet_ns
+    return state.unconfirmed.closes_ns + state.rules.quiet_ns if state.unconfirmed else None
 
 
 def _strayed(state: State, trigger: TriggerSeen) -> bool:
@@ -148,7 +148,7 @@ def _strayed(state: State, trigger: TriggerSeen) -> bool:
     is `early_ns`, and on a line faster than four times that, a quarter of the time from edge to edge.
     """
     last = state.last
-    if state.windows or last is None:
+    if last is None:
         return False
     near_ns = min(state.rules.early_ns, (trigger.edge_ns - last.edge_ns) // 4)
     return last.closes_ns >= trigger.edge_ns - near_ns
@@ -164,8 +164,9 @@ def _opened(state: State, trigger: TriggerSeen) -> State:
         opens = max(opens, state.last.closes_ns)
     fault = Fault.ASSOCIATION if state.tainted else None
     closes = trigger.edge_ns + rules.exposure_ns
-    window = Window(trigger.token, trigger.seq, trigger.edge_ns, opens, closes, fault=fault)
     first = trigger.seq if state.first_seq is None else state.first_seq
+    number = (trigger.seq - first) % WRAP
+    window = Window(trigger.token, number, trigger.edge_ns, opens, closes, fault=fault)
     return replace(state, first_seq=first, windows=(*before, window), tainted=False)
 
 
@@ -183,13 +184,12 @@ def _match(state: State) -> tuple[State, list[Result]]:
             closed = replace(window, closes_ns=frame.exposed_ns)
             results += _left_behind(state)
             results.append(_finished(window, frame.counter // state.rules.channels))
-            state = replace(state, windows=state.windows[1:], last=closed, confirmed=window.fault is not None)
+            state = replace(state, windows=state.windows[1:], last=closed, unconfirmed=None if window.fault else closed)
     return state, results
 
 
 def _fits(state: State, frame: FrameSeen, window: Window) -> bool:
-    number = (window.seq - (state.first_seq or 0)) % WRAP
-    in_order = frame.counter == number * state.rules.channels + window.got
+    in_order = frame.counter == window.number * state.rules.channels + window.got
     return in_order and window.opens_ns <= frame.exposed_ns <= window.closes_ns
 
 
@@ -199,13 +199,14 @@ def _finished(window: Window, index: int) -> Result:
 
 def _left_behind(state: State) -> list[Result]:
     """The next set being full in its own window confirms the one before it."""
-    return [] if state.confirmed or state.last is None else [Confirmed(state.last.token)]
+    return [Confirmed(state.unconfirmed.token)] if state.unconfirmed else []
 
 
 def _confirmed(state: State, now_ns: int) -> tuple[State, list[Result]]:
-    if state.confirmed or state.last is None or state.frames or now_ns < state.last.closes_ns + state.rules.quiet_ns:
+    over = state.unconfirmed
+    if over is None or state.frames or now_ns < over.closes_ns + state.rules.quiet_ns:
         return state, []
-    return replace(state, confirmed=True), [Confirmed(state.last.token)]
+    return replace(state, unconfirmed=None), [Confirmed(over.token)]
 
 
 def _armed(state: State, now_ns: int) -> tuple[State, list[Result]]:
@@ -221,7 +222,7 @@ def _irregular(state: State, *, early: bool = False) -> tuple[State, list[Result
     That one is rejected in any case while it is not confirmed.
     """
     refused: list[Result] = []
-    if state.last and (early or not state.windows or not state.confirmed):
+    if state.last and (early or not state.windows or state.unconfirmed):
         refused.append(Refused(state.last.token, Fault.ASSOCIATION))
     refused += [Refused(window.token, window.fault or Fault.ASSOCIATION) for window in state.windows]
     return State(state.rules, seeking=True, heard_ns=state.heard_ns), [*refused, Rearm()]
@@ -232,6 +233,6 @@ def _expired(state: State, now_ns: int) -> tuple[State, list[Result]]:
     if state.windows and now_ns > state.windows[0].closes_ns + settle:
         late = replace(state.windows[0], fault=state.windows[0].fault or Fault.INCOMPLETE)
         return _irregular(replace(state, windows=(late, *state.windows[1:])))
-    if not state.windows and state.frames and now_ns > state.frames[0].exposed_ns + settle:
+    if state.frames and now_ns > state.frames[0].exposed_ns + settle:
         return _irregular(state)
     return state, []

@@ -89,25 +89,23 @@ def reopen(state: State, open_records: list[dict[str, Any]], now_ns: int) -> Sta
 
 def _ahead(seq: int, last: int) -> int:
     """How far `seq` lies ahead of `last`, negative when behind."""
-    distance = (seq - last) % WRAP
-    return distance - WRAP if distance >= WRAP // 2 else distance
-
-
-def _newest(slots: tuple[SlotSeen, ...]) -> int:
-    first = slots[0].trigger_seq
-    return (first + max(_ahead(slot.trigger_seq, first) for slot in slots)) % WRAP
+    return (seq - last + WRAP // 2) % WRAP - WRAP // 2
 
 
 def _triggered(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
-    newest, last = _newest(event.slots), state.last_seq
-    if last is None:
+    last = event.slots[0].trigger_seq if state.last_seq is None else state.last_seq
+    furthest = max(_ahead(slot.trigger_seq, last) for slot in event.slots)
+    newest = (last + furthest) % WRAP
+    if state.last_seq is None:
         return replace(state, last_seq=newest), []
-    if not 0 <= _ahead(newest, last) <= LONGEST_JUMP:
+    if not 0 <= furthest <= LONGEST_JUMP:
         return _counts_anew(state, event, newest)
     new = [slot for slot in event.slots if _ahead(slot.trigger_seq, last) > 0]
+    new.sort(key=lambda slot: _ahead(slot.trigger_seq, last))
+    before = [last, *(slot.trigger_seq for slot in new)]
     actions: list[Action] = []
-    for seen, token in zip(sorted(new, key=lambda slot: _ahead(slot.trigger_seq, last)), event.tokens, strict=False):
-        state, missed = _missed(state, seen, event.now_ns)
+    for previous, seen, token in zip(before, new, event.tokens, strict=False):
+        state, missed = _missed(state, previous, seen, event.now_ns)
         state, opened = _opened(state, seen, token, event)
         actions += [*missed, *opened]
     return state, actions
@@ -126,10 +124,9 @@ def _counts_anew(state: State, event: PlcSeen, newest: int) -> tuple[State, list
     return state, actions
 
 
-def _missed(state: State, seen: SlotSeen, now_ns: int) -> tuple[State, list[Action]]:
+def _missed(state: State, last: int, seen: SlotSeen, now_ns: int) -> tuple[State, list[Action]]:
     """Each skipped number is a trigger with an outcome of its own."""
     actions: list[Action] = []
-    last = state.last_seq or 0
     for step_on in range(1, _ahead(seen.trigger_seq, last)):
         state, closed = _ghost(state, SlotSeen((last + step_on) % WRAP, "", seen.recipe_no, 0, 0, 0), now_ns)
         actions += closed
@@ -149,8 +146,8 @@ def _opened(state: State, seen: SlotSeen, token: str, event: PlcSeen) -> tuple[S
     terms, slot = state.terms, seen.trigger_seq % SLOTS
     actions: list[Action] = []
     for left in [panel for panel in state.panels if panel.slot == slot]:
-        state, closed = _close(state, left, Outcome.REJECT, left.fault or Fault.UNACKNOWLEDGED, now_ns=None)
-        actions += closed
+        state, given_up = _given_up(state, left)
+        actions += given_up
     patience = min(terms.window_ns, seen.window_ms * 1_000_000) if seen.window_ms else terms.window_ns
     panel = Panel(slot, seen, token, event.now_ns, event.now_ns + patience - terms.margin_ns, event.inspector or "")
     panel = replace(panel, fault=_fault_at_start(state, panel))
@@ -289,13 +286,8 @@ def _acknowledged(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
         outcome, fault = physical(panel, seen.ack_code)
         actions.append(Record("ack", {"token": panel.token, "seq": panel.seq, "code": seen.ack_code}))
         state, closed = _close(state, panel, outcome, fault, event.now_ns)
-        actions += [*closed, *_cleared(panel)]
+        actions += [*closed, Clear(panel.slot)]
     return state, actions
-
-
-def _cleared(panel: Panel) -> list[Action]:
-    """The slot is emptied if something may stand in it; what the last bridge wrote may not be in the ledger."""
-    return [Clear(panel.slot)] if panel.written or panel.reopened else []
 
 
 def _expire(state: State, now_ns: int) -> tuple[State, list[Action]]:
@@ -303,12 +295,16 @@ def _expire(state: State, now_ns: int) -> tuple[State, list[Action]]:
     actions: list[Action] = []
     for panel in state.panels:
         if now_ns > panel.deadline_ns + state.terms.margin_ns + state.terms.ack_ns:
-            unknown = (
-                panel.fault if panel.fault in (Fault.CRASH, Fault.PLC_LOST, Fault.STOPPED) else Fault.UNACKNOWLEDGED
-            )
-            state, closed = _close(state, panel, Outcome.REJECT, unknown, now_ns=None)
-            actions += [*closed, *_cleared(panel)]
+            state, given_up = _given_up(state, panel)
+            actions += given_up
     return state, actions
+
+
+def _given_up(state: State, panel: Panel) -> tuple[State, list[Action]]:
+    """The PLC will not say any more what became of the panel."""
+    unknown = panel.fault if panel.fault in (Fault.CRASH, Fault.PLC_LOST, Fault.STOPPED) else Fault.UNACKNOWLEDGED
+    state, closed = _close(state, panel, Outcome.REJECT, unknown, now_ns=None)
+    return state, [*closed, Clear(panel.slot)]
 
 
 def _close(
@@ -322,7 +318,6 @@ def _close(
         panels=tuple(other for other in state.panels if other.token != panel.token),
         passed=state.passed + passed,
         rejected=state.rejected + (not passed),
-        last_seq=panel.seq if state.last_seq is None else state.last_seq,
     )
     what = said.model_dump(exclude={"station", "defects"}) | {"token": panel.token, "edge_ns": panel.edge_ns}
     if panel.verdict is not None:
