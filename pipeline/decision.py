@@ -22,7 +22,8 @@ def proves(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
         == (expected.recipe, expected.calibration, expected.engine)
         and verdict.digest == panel.digest(terms.cameras)
         and isfinite(verdict.score)
-        and verdict.score <= verdict.limit
+        and verdict.limit == expected.limit
+        and expected.low <= verdict.score <= expected.limit
     )
 
 
@@ -75,7 +76,7 @@ def result(panel: Panel, outcome: Outcome, fault: Fault | None, terms: Terms, no
 def physical(panel: Panel, code: int) -> tuple[Outcome, Fault | None]:
     """What the PLC did, and under which name it is counted."""
     if code == ACK_PASSED:
-        return Outcome.PASS, None if panel.written is Outcome.PASS else Fault.CONFLICT
+        return Outcome.PASS, panel.doubt if panel.written is Outcome.PASS else Fault.CONFLICT
     if panel.reopened:
         return Outcome.REJECT, Fault.CRASH
     if panel.written is Outcome.PASS:

@@ -51,8 +51,8 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             return _judged(state, verdict)
         case Unrouted(token):
             return _faulted(state, token, Fault.UNROUTABLE), []
-        case Unrecorded(token):
-            return _unwritten(state, token), []
+        case Unrecorded(token, fault):
+            return _unwritten(state, token, fault), []
         case LinkLost():
             return _all_faulted(state, Fault.PLC_LOST), []
         case LedgerState(ok):
@@ -97,7 +97,7 @@ def _triggered(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
     furthest = max(_ahead(slot.trigger_seq, last) for slot in event.slots)
     newest = (last + furthest) % WRAP
     if state.last_seq is None:
-        return replace(state, last_seq=newest), []
+        return _too_old(replace(state, last_seq=newest), event)
     if not 0 <= furthest <= LONGEST_JUMP:
         return _counts_anew(state, event, newest)
     new = [slot for slot in event.slots if _ahead(slot.trigger_seq, last) > 0]
@@ -114,8 +114,13 @@ def _triggered(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
 def _counts_anew(state: State, event: PlcSeen, newest: int) -> tuple[State, list[Action]]:
     """The PLC's count went back or leapt: it was restarted. What it waits for already is too old to be inspected."""
     jump = {"event": "the PLC counts anew", "from": state.last_seq, "to": newest}
-    actions: list[Action] = [Record("state", jump)]
-    state = replace(state, last_seq=newest)
+    state, closed = _too_old(replace(state, last_seq=newest), event)
+    return state, [Record("state", jump), *closed]
+
+
+def _too_old(state: State, event: PlcSeen) -> tuple[State, list[Action]]:
+    """What the PLC waits for already, at the first look, has an outcome of its own too."""
+    actions: list[Action] = []
     ours = {panel.seq for panel in state.panels}
     for seen in event.slots:
         if seen.trigger_seq != seen.ack_seq and seen.trigger_seq not in ours:
@@ -211,10 +216,17 @@ def _faulted(state: State, token: str, fault: Fault) -> State:
     return _put(state, replace(panel, fault=fault))
 
 
-def _unwritten(state: State, token: str) -> State:
+def _unwritten(state: State, token: str, fault: Fault) -> State:
     """The slot is still empty: the next decision is a reject."""
     panel = _find(state, token)
-    return _put(state, replace(panel, written=None, fault=Fault.LEDGER)) if panel else state
+    return _put(state, replace(panel, written=None, fault=fault)) if panel else state
+
+
+def _contradicted(state: State, panel: Panel, fault: Fault) -> State:
+    """News against a panel: a reject while nothing is written, a doubt about a pass that is."""
+    if panel.written is Outcome.PASS:
+        return _put(state, replace(panel, doubt=panel.doubt or fault))
+    return _faulted(state, panel.token, fault)
 
 
 def _all_faulted(state: State, fault: Fault) -> State:
@@ -231,10 +243,10 @@ def _captured(state: State, captured: Captured) -> tuple[State, list[Action]]:
         return state, [record]
     ours = captured.station == state.terms.station and captured.camera in state.terms.cameras
     if captured.fault or not ours or not captured.digest:
-        return _faulted(state, panel.token, captured.fault or Fault.MISMATCH), [record]
+        return _contradicted(state, panel, captured.fault or Fault.MISMATCH), [record]
     known = dict(panel.captured)
     if known.get(captured.camera, captured.digest) != captured.digest:
-        return _faulted(state, panel.token, Fault.CONFLICT), [record]
+        return _contradicted(state, panel, Fault.CONFLICT), [record]
     pairs = tuple((known | {captured.camera: captured.digest}).items())
     return _put(state, replace(panel, captured=pairs)), [record]
 
@@ -248,7 +260,7 @@ def _judged(state: State, verdict: Verdict) -> tuple[State, list[Action]]:
     if panel.verdict is None:
         return _put(state, replace(panel, verdict=verdict)), [record]
     if _says(verdict) != _says(panel.verdict):
-        return _faulted(state, panel.token, Fault.CONFLICT), [record]
+        return _contradicted(state, panel, Fault.CONFLICT), [record]
     return state, [record]
 
 
@@ -269,7 +281,14 @@ def _decide_all(state: State, now_ns: int) -> tuple[State, list[Action]]:
             outcome, fault = decision
             state = _put(state, replace(panel, written=outcome, fault=fault))
             actions.append(
-                Write(panel.slot, panel.token, result(panel, outcome, fault, state.terms, now_ns), outcome, fault)
+                Write(
+                    panel.slot,
+                    panel.token,
+                    result(panel, outcome, fault, state.terms, now_ns),
+                    outcome,
+                    fault,
+                    panel.deadline_ns,
+                )
             )
     return state, actions
 

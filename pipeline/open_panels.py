@@ -29,6 +29,8 @@ class Expected:
     recipe: str
     calibration: str
     engine: str
+    low: float  # a pass scores from here
+    limit: float  # to here
     mm_per_px: float | None = None
 
 
@@ -58,6 +60,7 @@ class Panel:
     verdict: Verdict | None = None
     fault: Fault | None = None
     written: Outcome | None = None
+    doubt: Fault | None = None  # what came to light after a PASS was written; the PLC may have acted on it already
     reopened: bool = False  # open when the bridge started; nothing is known of it but what the PLC says
 
     @property
@@ -118,9 +121,10 @@ class Unrouted:
 
 @dataclass(frozen=True)
 class Unrecorded:
-    """The intent to pass a panel could not be recorded, so nothing was written."""
+    """A pass was not written: its intent could not be recorded, or its time was over; the slot is still empty."""
 
     token: str
+    fault: Fault = Fault.LEDGER
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ class Write:
     result: Result
     outcome: Outcome
     fault: Fault | None
+    deadline_ns: int  # a PASS that could not be written before is void
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ def terms_of(config: LineConfig) -> Terms:
     for number, path in config.recipe_paths().items():
         recipe = recipes.load(path)
         key = engine_key(recipe, engine.runtime, engine.precision)
-        expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, recipe.manifest.mm_per_px)
+        limits = recipe.manifest.limits
+        bounds = (limits.low, limits.image, recipe.manifest.mm_per_px)
+        expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, *bounds)
     cameras = tuple(camera.name for camera in config.cameras)
     window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
     return Terms(config.station, cameras, expected, *window)

@@ -14,7 +14,7 @@ from pipeline.handshake import step
 from pipeline.keys import MachineKey, machine_key
 from pipeline.ledger import Ledger
 from pipeline.log import logger
-from pipeline.messages import Captured, Health, Outcome, Presence, Verdict
+from pipeline.messages import Captured, Fault, Health, Outcome, Presence, Verdict
 from pipeline.open_panels import (
     Action,
     CapturedSeen,
@@ -192,12 +192,16 @@ class Bridge:
             case Clear(slot):
                 self._guarded(lambda: self.plc.clear(slot))
             case Publish(outcome):
-                self.alarms += not outcome.acknowledged
+                self.alarms += not outcome.acknowledged or (
+                    outcome.outcome is Outcome.PASS and outcome.fault is not None
+                )
                 self.outcomes.send("outcomes", outcome)
 
     def _write(self, write: Write) -> None:
         """Intent, PLC, written. A pass whose intent could not be recorded is not written: the panel is a reject."""
         result = write.result
+        if write.outcome is Outcome.PASS and time.monotonic_ns() >= write.deadline_ns:
+            return self._step(Unrecorded(write.token, Fault.LATE))  # the writes before it took the time
         intent = {"token": write.token, "seq": result.seq, "outcome": write.outcome, "fault": write.fault}
         if not self._record("intent", **intent) and write.outcome is Outcome.PASS:
             return self._step(Unrecorded(write.token))

@@ -1,7 +1,6 @@
 """Prints every panel's final outcome, one JSON line each: all that a third party needs is pyzmq and msgpack.
 
 usage: python subscriber.py tcp://127.0.0.1:5570
-       python subscriber.py tcp://192.168.0.7:5570 mes.key_secret server.key    (from another host, see takt keys)
 """
 
 import json
@@ -9,12 +8,8 @@ import sys
 
 import msgpack
 import zmq
-from zmq.auth import load_certificate
 
 socket = zmq.Context().socket(zmq.SUB)
-if len(sys.argv) > 2:
-    socket.curve_publickey, socket.curve_secretkey = load_certificate(sys.argv[2])
-    socket.curve_serverkey = load_certificate(sys.argv[3])[0]
 socket.connect(sys.argv[1])
 socket.setsockopt(zmq.SUBSCRIBE, b"outcomes")
 while True:

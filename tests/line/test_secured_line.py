@@ -19,7 +19,7 @@ from pipeline.stages import connecting
 from pipeline.store import stored_anchors
 from pipeline.verify import verified
 
-SUBSCRIBER = Path(__file__).parents[2] / "deploy" / "examples" / "subscriber.py"
+SUBSCRIBER = Path(__file__).parents[2] / "deploy" / "examples" / "subscriber_with_keys.py"
 
 
 @contextmanager

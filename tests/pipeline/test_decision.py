@@ -68,3 +68,13 @@ def test_there_is_nothing_to_say_while_there_is_something_to_wait_for():
 def test_a_reject_for_an_unknown_recipe_can_be_written():
     written = result(panel(recipe_no=9), Outcome.REJECT, Fault.RECIPE, TERMS, 5 * MS)
     assert (written.code, written.fault, written.recipe_echo, written.engine_hash16) == (REJECT_CODE, 11, 9, 0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"score": 1e9, "limit": float("inf")}, {"score": 0.6, "limit": 0.7}, {"score": 0.05}, {"score": -5.0}],
+    ids=str,
+)
+def test_the_inspectors_own_limit_proves_nothing(said):
+    """The bridge knows the recipe's bounds from the recipe: a score outside them is no pass, whatever is said of it."""
+    assert not proves(verdict(TOKEN).model_copy(update=said), panel(), TERMS)

@@ -13,6 +13,7 @@ from handshake_parts import (
 from pipeline.messages import Fault, Outcome
 from pipeline.open_panels import (
     CapturedSeen,
+    Unrecorded,
     VerdictSeen,
 )
 from pipeline.plcs import ACK_PASSED
@@ -70,3 +71,35 @@ def test_two_differing_digests_of_one_camera_are_a_conflict():
     desk.tell(CapturedSeen(captured(token, "top", digest="d" * 32)))
     desk.judge(token)
     assert desk.written() == [faulted(Fault.CONFLICT)]
+
+
+# --- what comes to light after the write ---
+
+
+@pytest.mark.parametrize("news", ["surplus frame", "second verdict", "other pixels"])
+def test_news_against_a_pass_that_was_written_is_counted_under_its_name(news):
+    """The PLC may have acted on it already: the outcome is what it did, with the fault, and never a plain pass."""
+    desk = Desk()
+    token = desk.trigger(1)
+    desk.capture(token)
+    desk.judge(token)
+    assert desk.written() == [PASSED]
+    said = {
+        "surplus frame": CapturedSeen(captured(token, "top", digest="", fault=Fault.ASSOCIATION)),
+        "second verdict": VerdictSeen(verdict(token, **BAD)),
+        "other pixels": CapturedSeen(captured(token, "top", digest="f" * 32)),
+    }
+    desk.tell(said[news])
+    desk.ack(1, ACK_PASSED)
+    fault = Fault.ASSOCIATION if news == "surplus frame" else Fault.CONFLICT
+    assert desk.outcomes()[-1][1:3] == (Outcome.PASS, fault)
+
+
+def test_a_pass_that_could_not_be_written_in_time_is_a_late_reject():
+    desk = Desk()
+    token = desk.trigger(1)
+    desk.capture(token)
+    desk.judge(token)
+    desk.tell(Unrecorded(token, Fault.LATE))
+    desk.look()
+    assert desk.written()[-1] == faulted(Fault.LATE)

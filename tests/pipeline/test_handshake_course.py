@@ -1,11 +1,15 @@
 """The contract with the PLC, the course of things: slots, sequences, what stops a panel, restarts, duplicates."""
 
+from dataclasses import replace
+
 import pytest
 from handshake_parts import (
     BAD,
     GIVE_UP_MS,
+    INSPECTOR,
     MS,
     NO_ANSWER,
+    RECIPE_NO,
     TERMS,
     Desk,
     captured,
@@ -20,6 +24,7 @@ from pipeline.open_panels import (
     LedgerState,
     LinkLost,
     PlcSeen,
+    Publish,
     Record,
     Route,
     State,
@@ -330,3 +335,14 @@ def test_the_pass_code_is_written_for_a_pass_alone():
     for seq, changes in ((1, {}), (2, BAD), (3, NO_ANSWER), (4, {"score": 0.9})):
         desk.inspected(seq, **changes)
     assert [write.result.code for write in desk.writes()] == [PASS_CODE, REJECT_CODE, REJECT_CODE, REJECT_CODE]
+
+
+def test_what_the_plc_waits_for_at_the_first_look_has_an_outcome_too():
+    """Triggers of before there was a ledger: never inspected, and not forgotten."""
+    seen = [SlotSeen(seq, f"panel-{seq}", RECIPE_NO, 1000, 0, 0) for seq in (8, 5, 6, 7)]
+    seen[1] = replace(seen[1], ack_seq=5, ack_code=ACK_REJECTED)
+    state, actions = step(State(TERMS), PlcSeen(tuple(seen), 0, ("0" * 32,) * 4, INSPECTOR))
+    closed = [action.outcome for action in actions if isinstance(action, Publish)]
+    assert sorted(final.seq for final in closed) == [6, 7, 8]
+    assert {(final.outcome, final.fault) for final in closed} == {(Outcome.REJECT, Fault.MISSED_TRIGGER)}
+    assert (state.last_seq, state.triggers, state.panels) == (8, 3, ())
