@@ -3,7 +3,6 @@
 import pytest
 
 from pipeline.association import (
-    Confirmed,
     Event,
     FrameSeen,
     Paired,

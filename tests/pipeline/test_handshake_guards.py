@@ -1,17 +1,34 @@
 """Single guards of the hand-shake that nothing else shows: each of these fails when one of them is forgotten."""
 
 from dataclasses import replace
+from math import inf
 
 import pytest
-from handshake_parts import BAD, EXPECTED, GIVE_UP_MS, MS, OTHER, OTHER_NO, TERMS, Desk, captured, verdict
+from handshake_parts import (
+    BAD,
+    CAMERAS,
+    EXPECTED,
+    GIVE_UP_MS,
+    INSPECTOR,
+    MS,
+    OTHER,
+    OTHER_NO,
+    RECIPE_NO,
+    TERMS,
+    Desk,
+    captured,
+    digest_of,
+    verdict,
+)
 
-from pipeline.decision import result
+from pipeline.decision import proves, result
 from pipeline.messages import Fault, Outcome
-from pipeline.open_panels import CapturedSeen, LedgerState, Panel, Unrecorded
+from pipeline.open_panels import CapturedSeen, LedgerState, Panel, Terms, Unrecorded
 from pipeline.plcs import ACK_PASSED, ACK_REJECTED, SLOTS, SlotSeen
 
 PASSED = (Outcome.PASS, None)
 HALF = 1 << 31
+TOKEN = "0" * 32
 
 
 # --- triggers ---
@@ -104,6 +121,32 @@ def test_a_record_that_failed_for_a_panel_that_is_gone_changes_nothing():
     before = desk.state
     assert desk.tell(Unrecorded("f" * 32)) == []
     assert desk.state == before
+
+
+# --- the proof ---
+
+
+def panel_of(**bounds: float) -> tuple[Panel, Terms]:
+    """A completely captured panel, and terms whose recipe has these bounds."""
+    seen, sets = (
+        SlotSeen(1, "panel-1", RECIPE_NO, 1000, 0, 0),
+        tuple((name, digest_of(TOKEN, name)) for name in CAMERAS),
+    )
+    panel = Panel(1, seen, TOKEN, edge_ns=0, deadline_ns=960 * MS, inspector=INSPECTOR, captured=sets)
+    return panel, replace(TERMS, recipes={RECIPE_NO: replace(EXPECTED, **bounds)})
+
+
+def test_a_score_at_the_lower_bound_passes():
+    panel, terms = panel_of()
+    lowest = verdict(TOKEN, score=EXPECTED.low)
+    assert proves(lowest, panel, terms)
+    assert not proves(lowest.model_copy(update={"score": EXPECTED.low - 1e-9}), panel, terms)
+
+
+def test_an_infinite_score_passes_under_no_bounds():
+    panel, terms = panel_of(low=-inf, limit=inf)
+    assert proves(verdict(TOKEN, limit=inf), panel, terms)
+    assert not proves(verdict(TOKEN, limit=inf, score=inf), panel, terms)
 
 
 # --- the end ---

@@ -1,0 +1,341 @@
+"""A world around `handshake.step` that is small enough to be walked through whole.
+
+Three panels, a PLC that decides by the contract's rule 3, cameras, an inspector, a ledger and a clock of four hands:
+inside the bridge's window, past its deadline, past the PLC's window, given up. `Book` is what is true of a panel, kept
+from what was sent and never from what the bridge thinks; every action of the bridge is held against it.
+"""
+
+from typing import Any, NamedTuple
+
+from handshake_messages import report, said, token_of
+from handshake_parts import EXPECTED, INSPECTOR, RECIPE_NO, STATION
+
+from pipeline.handshake import reopen, step
+from pipeline.messages import Fault, Outcome
+from pipeline.open_panels import (
+    Action,
+    CapturedSeen,
+    Clear,
+    Event,
+    LedgerState,
+    LinkLost,
+    PlcSeen,
+    Publish,
+    Record,
+    Route,
+    State,
+    Terms,
+    Tick,
+    Unrecorded,
+    Unrouted,
+    VerdictSeen,
+    Write,
+)
+from pipeline.plcs import ACK_PASSED, PASS_CODE, REJECT_CODE, SLOTS, SlotSeen
+
+UNIT = 1_000_000
+PAST_DEADLINE, PAST_WINDOW, GIVEN_UP = 1, 2, 3  # units of age
+UNKNOWN_NO = 9
+FIRST_SEQ = 0xFFFF_FFFF  # the next one wraps
+
+
+class Book(NamedTuple):
+    """What is true of one panel. Times in nanoseconds."""
+
+    seq: int
+    recipe_no: int = RECIPE_NO
+    triggered_ns: int = -1  # by the PLC; -1: not yet
+    edge_ns: int = -1  # when a bridge saw it
+    sets: frozenset[str] = frozenset()  # cameras whose complete set came before a result was written
+    good: bool = False  # and the expected verdict on just these
+    wrong: bool = False  # or something that contradicts it: no pass, at the latest at the deadline
+    spoiled: bool = False  # or anything after which it is a reject at once
+    intent: Outcome | None = None  # in the ledger
+    result: Outcome | None = None  # in the slot
+    ack: int = 0
+    told: bool = False
+    closed: bool = False
+
+    @property
+    def slot(self) -> int:
+        return self.seq % SLOTS
+
+    @property
+    def open(self) -> bool:
+        return self.edge_ns >= 0 and not self.closed
+
+
+class Place(NamedTuple):
+    """What does not change: how many cameras, which sequences, which kinds of wrong verdicts, how many mishaps."""
+
+    terms: Terms
+    seqs: tuple[int, ...]
+    wrong: tuple[tuple[str, ...], ...]  # of each panel
+    mishaps: int
+
+
+class World(NamedTuple):
+    """One state of everything."""
+
+    place: Place
+    state: State
+    books: tuple[Book, ...]
+    now_ns: int = 10 * UNIT
+    mishaps: int = 0  # so far
+    linked: bool = True
+    inspector: bool = True
+    ghosts: frozenset[int] = frozenset()  # numbers that were skipped and closed
+
+
+def place(cameras: tuple[str, ...], seqs: tuple[int, ...], wrong: tuple[tuple[str, ...], ...], mishaps: int) -> Place:
+    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1)
+    return Place(terms, seqs, wrong, mishaps)
+
+
+def start(where: Place) -> World:
+    return World(where, State(where.terms, last_seq=FIRST_SEQ), tuple(Book(seq) for seq in where.seqs))
+
+
+# --- what the bridge does with what it decided ---
+
+
+class BrokenPromiseError(AssertionError):
+    """The hand-shake broke a promise."""
+
+
+def ensure(condition: object, what: str) -> None:
+    if not condition:
+        raise BrokenPromiseError(what)
+
+
+def tell(world: World, event: Event, fails: str = "") -> World:
+    """The bridge takes an event and performs its actions; `fails`: what goes wrong at the first result."""
+    state, actions = step(world.state, event)
+    world = world._replace(state=state)
+    for action in actions:
+        world = _perform(world, action, fails)
+    ensure(state.triggers == state.passed + state.rejected + len(state.panels), "a trigger without one outcome")
+    return world
+
+
+def _perform(world: World, action: Action, fails: str) -> World:
+    match action:
+        case Record("trigger", what):
+            return _taken_up(world, what)
+        case Record("outcome", what):
+            return _closed(world, what)
+        case Route(trigger):
+            book = world.books[_number(world, trigger.seq)]
+            ensure(book.open and not book.spoiled, "a panel was announced that cannot pass")
+            ensure(trigger.token == token_of(_number(world, trigger.seq)), "announced under another token")
+        case Write():
+            return _written(world, action, fails)
+        case Clear(slot):
+            return _cleared(world, slot)
+        case Publish() | Record():
+            pass
+    return world
+
+
+def _number(world: World, seq: int) -> int:
+    return world.place.seqs.index(seq)
+
+
+def put(world: World, number: int, book: Book) -> World:
+    return world._replace(books=(*world.books[:number], book, *world.books[number + 1 :]))
+
+
+def _taken_up(world: World, what: dict[str, Any]) -> World:
+    if what["token"].startswith("missed-"):
+        return _overlooked(world, what["seq"])
+    number = _number(world, what["seq"])
+    book = world.books[number]
+    ensure(what["token"] == token_of(number) and book.triggered_ns >= 0, "a trigger of nobody's")
+    ensure(book.edge_ns < 0, "a trigger was taken up twice")
+    ensure(skipped(world.place, number) <= world.ghosts, "a skipped number without an outcome")
+    able = book.recipe_no == RECIPE_NO and world.inspector and world.state.ledger_ok and not world.state.stopping
+    return put(world, number, book._replace(edge_ns=world.now_ns, spoiled=not able))
+
+
+def _overlooked(world: World, seq: int) -> World:
+    """A number was skipped, or its panel was over before the bridge looked."""
+    if seq not in world.place.seqs:
+        return world
+    number = _number(world, seq)
+    book = world.books[number]
+    ensure(book.edge_ns < 0 and _taken_again(world, book), "a panel that stands in its slot was called missed")
+    return put(world, number, book._replace(edge_ns=world.now_ns, closed=True))
+
+
+def _closed(world: World, what: dict[str, Any]) -> World:
+    if what["token"].startswith("missed-"):
+        ensure(
+            what["seq"] not in world.ghosts and what["outcome"] is Outcome.REJECT, "a skipped number, twice or passed"
+        )
+        return world._replace(ghosts=world.ghosts | {what["seq"]})
+    number = int(what["token"], 16)
+    book = world.books[number]
+    ensure(what["seq"] == book.seq and book.edge_ns >= 0, "an outcome before its trigger")
+    ensure(not book.closed, "two outcomes of one trigger")
+    known, acknowledged = book.ack != 0 and book.told, what["acknowledged"]
+    ensure(known or not acknowledged, "an acknowledgement that the PLC did not give")
+    given_up = world.now_ns - book.edge_ns >= GIVEN_UP * UNIT
+    ensure(acknowledged or given_up or _taken_again(world, book), "a panel was given up too early")
+    passed = acknowledged and book.ack == ACK_PASSED
+    ensure((what["outcome"] is Outcome.PASS) == passed, "the ledger says what the PLC did not")
+    return put(world, number, book._replace(closed=True))
+
+
+def _taken_again(world: World, book: Book) -> bool:
+    """The PLC put a later panel into the slot: it will say no more of this one."""
+    return any(other.slot == book.slot and other.triggered_ns > book.triggered_ns for other in world.books)
+
+
+def skipped(where: Place, number: int) -> frozenset[int]:
+    """The numbers that the PLC left out before this panel."""
+    before = where.seqs[number - 1] if number else FIRST_SEQ
+    return frozenset((before + ahead) % (1 << 32) for ahead in range(1, (where.seqs[number] - before) % (1 << 32)))
+
+
+def _written(world: World, write: Write, fails: str) -> World:
+    number = int(write.token, 16)
+    book, passes = world.books[number], write.outcome is Outcome.PASS
+    ensure((write.slot, write.result.seq) == (book.slot, book.seq), "a result for another panel's slot")
+    ensure(book.open and book.intent is None, "a result before the trigger, after the outcome or twice")
+    ensure(write.result.code == (PASS_CODE if passes else REJECT_CODE), "a code that says something else")
+    ensure(write.result.recipe_echo == book.recipe_no, "the echo of another recipe")
+    overtaken = (fails == "link" and not world.linked) or (fails == "ledger" and not world.state.ledger_ok)
+    if not overtaken:  # else it was decided before the mishap, and is not written
+        ensure(proven(world, book) or not passes, "a PASS without its proof")
+        ensure(passes or not proven(world, book), "a proven panel was rejected")
+    if fails == "ledger" and passes:
+        world = tell(world, LedgerState(ok=False))
+        return tell(spoiled(world), Unrecorded(write.token))
+    if fails == "time" and passes:
+        return tell(put(world, number, book._replace(spoiled=True)), Unrecorded(write.token, Fault.LATE))
+    world = put(world, number, book._replace(intent=write.outcome))
+    if fails == "link" and world.linked:
+        return lost(world)
+    if fails == "crash" or not world.linked:
+        return world
+    return put(world, number, book._replace(intent=write.outcome, result=write.outcome))
+
+
+def _cleared(world: World, slot: int) -> World:
+    for number, book in enumerate(world.books):
+        if book.slot == slot and book.result and world.linked:
+            ensure(not book.open or book.ack, "a result was taken away before the PLC had decided")
+            world = put(world, number, book._replace(result=None))
+    return world
+
+
+def proven(world: World, book: Book) -> bool:
+    """This panel's complete set, inspected by what the bridge expects, in time, and nothing against it."""
+    complete = book.sets == frozenset(world.place.terms.cameras)
+    sound = book.good and not book.wrong and not book.spoiled
+    return complete and sound and world.now_ns - book.edge_ns < PAST_DEADLINE * UNIT
+
+
+def spoiled(world: World) -> World:
+    """Nothing that is open and not yet written may pass any more."""
+    books = (book._replace(spoiled=True) if book.open and book.intent is None else book for book in world.books)
+    return world._replace(books=tuple(books))
+
+
+# --- what can happen ---
+
+
+def turn(world: World, fails: str = "") -> World:
+    """One turn of the bridge's loop: the clock, and the PLC if it is there."""
+    before = world.books
+    world = tell(world, Tick(world.now_ns), fails)
+    if world.linked:
+        world = tell(world, _seen(world), fails)
+    _check_turn(world, before, fails)
+    return world
+
+
+def _seen(world: World) -> PlcSeen:
+    slots = {seq % SLOTS: SlotSeen(seq, "", 0, 0, 0, 0) for seq in range(FIRST_SEQ - SLOTS + 1, FIRST_SEQ + 1)}
+    fresh = []
+    for number, book in enumerate(world.books):
+        if book.triggered_ns >= 0:
+            old = slots[book.slot]
+            ack = (book.seq, book.ack) if book.told else (old.ack_seq, old.ack_code)
+            slots[book.slot] = SlotSeen(book.seq, f"panel-{number}", book.recipe_no, 2, *ack)
+            fresh += [token_of(number)] if book.edge_ns < 0 and not _taken_again(world, book) else []
+    spare = (f"f{number:031x}" for number in range(SLOTS))
+    tokens = (*fresh, *spare)[:SLOTS]
+    inspector = INSPECTOR if world.inspector else None
+    return PlcSeen(tuple(slots[slot] for slot in range(SLOTS)), world.now_ns, tokens, inspector)
+
+
+def _check_turn(world: World, before: tuple[Book, ...], fails: str) -> None:
+    """What a turn must not leave undone."""
+    for was, book in zip(before, world.books, strict=True):
+        if book.triggered_ns >= 0 and world.linked:
+            ensure(book.edge_ns >= 0, "a trigger was not taken up")
+            ensure(not (was.open and book.open and book.told), "an acknowledgement was overlooked")
+            ensure(not (book.closed and book.result), "a slot was not emptied")
+        if not book.open:
+            continue
+        age = world.now_ns - book.edge_ns
+        ensure(age < GIVEN_UP * UNIT, "a panel stays open for ever")
+        if book.intent is None and not fails:
+            ensure(age < PAST_DEADLINE * UNIT and not book.spoiled, "no reject was written")
+            ensure(not proven(world, book), "a proven panel waits")
+
+
+def lost(world: World) -> World:
+    """The connection to the PLC breaks."""
+    return tell(spoiled(world._replace(linked=False)), LinkLost())
+
+
+def connected(world: World) -> World:
+    """It is made again: slots without an open panel are emptied."""
+    taken = {panel.slot for panel in world.state.panels}
+    world = world._replace(linked=True)
+    for slot in set(range(SLOTS)) - taken:
+        world = _cleared(world, slot)
+    return world
+
+
+def restarted(world: World) -> World:
+    """The bridge is killed; a new one knows the ledger and nothing else."""
+    world = spoiled(world)
+    records = [
+        {"token": token_of(number), "seq": book.seq, "panel_id": "", "recipe_no": book.recipe_no, "intent": book.intent}
+        for number, book in enumerate(world.books)
+        if book.open
+    ]
+    aged = (book._replace(edge_ns=world.now_ns - UNIT) if book.open else book for book in world.books)
+    world = world._replace(books=tuple(aged))  # the new bridge gives them no time, but waits for the acknowledgement
+    numbers = [book.seq for book in world.books if book.edge_ns >= 0]
+    state = State(world.place.terms, last_seq=numbers[-1] if numbers else FIRST_SEQ)
+    return connected(world._replace(state=reopen(state, records, world.now_ns)))
+
+
+def reported(world: World, number: int, camera: str, kind: str) -> World:
+    book = world.books[number]
+    if book.open and book.intent is None:
+        sets = book.sets | {camera} if kind == "good" else book.sets
+        book = book._replace(sets=sets, wrong=book.wrong or kind == "other", spoiled=book.spoiled or kind == "fault")
+    return tell(put(world, number, book), CapturedSeen(report(number, camera, kind)))
+
+
+def judged(world: World, number: int, kind: str) -> World:
+    """The same found by another inspector contradicts nothing, but alone it proves nothing."""
+    book = world.books[number]
+    if book.open and book.intent is None:
+        good = kind == "good"
+        contradicts = not good and not (kind == "inspector" and book.good)
+        book = book._replace(good=book.good or good, wrong=book.wrong or contradicts)
+    return tell(put(world, number, book), VerdictSeen(said(number, kind, world.place.terms.cameras)))
+
+
+def unrouted(world: World, number: int) -> World:
+    """The announcement did not reach everybody."""
+    book = world.books[number]
+    if book.open and book.intent is None:
+        book = book._replace(spoiled=True)
+    return tell(put(world, number, book), Unrouted(token_of(number)))

@@ -1,0 +1,55 @@
+"""Every state that three panels can come to, breadth first: no PASS without its proof, one outcome for each trigger.
+
+`handshake_world` says what is checked at every transition. What is regular is unlimited, with duplicates and messages
+that come late; what goes wrong is counted, and so many such things happen in one course as `mishaps` says: wrong
+recipe, another panel's pixels, conflict, camera fault, nobody reached, slow loop, restart before or between intent and
+result, link lost at rest or in writing, ledger lost, stop, no inspector, heartbeat lost, no acknowledgement.
+"""
+
+import pytest
+from handshake_messages import WRONG
+from handshake_walk import explored
+from handshake_world import place
+
+ONE, TWO = ("top",), ("top", "side")
+EACH_SLOT, ONE_SLOT = (0, 1, 2), (0, 4, 5)  # the second leaves numbers out, and takes a slot twice
+ONE_EACH = (("recipe",), ("neighbour",), ("engine",))
+ALL = (tuple(WRONG),) * 3
+
+
+def walk(cameras, seqs, wrong, mishaps, *, least_states):
+    states, transitions = explored(place(cameras, seqs, wrong[: len(seqs)], mishaps))
+    print(f"{len(seqs)} panels, {len(cameras)} cameras, {mishaps} mishaps: {states} states, {transitions} transitions")  # noqa: T201
+    assert states >= least_states  # a world in which less can happen proves less
+
+
+def test_three_panels_in_flight_with_one_thing_wrong():
+    walk(ONE, EACH_SLOT, ONE_EACH, 1, least_states=50_000)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "seqs", "mishaps", "least_states"),
+    [(ONE, ONE_SLOT, 1, 5_000), (TWO, EACH_SLOT, 0, 3_000), (TWO, EACH_SLOT[:2], 1, 5_000)],
+)
+def test_panels_in_flight_with_two_cameras_and_in_one_slot(cameras, seqs, mishaps, least_states):
+    walk(cameras, seqs, ONE_EACH, mishaps, least_states=least_states)
+
+
+@pytest.mark.parametrize("seqs", [(0,), (0, 4)])
+def test_one_slot_with_two_things_wrong_of_every_kind(seqs):
+    walk(ONE, seqs, ALL, 2, least_states=1_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("cameras", "seqs", "mishaps", "least_states"),
+    [
+        (TWO, EACH_SLOT, 1, 60_000),
+        (TWO, EACH_SLOT[:2], 2, 60_000),
+        (ONE, EACH_SLOT, 2, 200_000),
+        (ONE, ONE_SLOT, 2, 50_000),
+    ],
+)
+def test_three_panels_in_flight_with_more_wrong(cameras, seqs, mishaps, least_states):
+    walk(cameras, seqs, ALL, mishaps, least_states=least_states)
