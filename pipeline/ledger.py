@@ -2,14 +2,13 @@
 
 One file a day, which opens with the last hash of the file before. Nothing is ever changed; a record is written
 to the operating system before the step it announces, and not flushed to the disk before a PLC write.
-`recount` trusts no process of the line: it reads the lines alone.
+`recount` reads them again.
 """
 
 import json
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import isfinite
@@ -17,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.anchors import Anchor, anchor_of
+from pipeline.anchors import Anchor
 from pipeline.errors import LedgerError
-from pipeline.messages import Fault, Outcome
 
 FORMAT = 1
 GENESIS = "0" * 64
+TAIL_BYTES = 4_000_000  # some 1,500 panels: no panel stays open for as long as that takes
 STEPS = (
     "file",
     "start",
@@ -42,31 +41,6 @@ STEPS = (
 def line_hash(line: bytes) -> str:
     """SHA-256 of one record's bytes without the line end."""
     return sha256(line.rstrip(b"\n")).hexdigest()
-
-
-@dataclass
-class Count:
-    """What the records say. `faults` and `rejected` are disjoint; `open` has a trigger and no outcome yet."""
-
-    records: int = 0
-    triggers: int = 0
-    passed: int = 0
-    rejected: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    intact: bool = True
-    first_broken: str | None = None
-    open: dict[str, dict[str, Any]] = field(default_factory=dict)
-    outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
-    last_seq: int | None = None  # of the newest trigger
-    first: int | None = None  # number of the first record, where it is one
-    broken_at: int | None = None  # how many lines stand before the first broken one
-    anchors: list[Anchor] = field(default_factory=list)
-    hashes: dict[int, str] = field(default_factory=dict)  # of the records before anchors, by number
-
-    @property
-    def balanced(self) -> bool:
-        """triggers = passed + rejected by inspection + rejected by named fault."""
-        return self.triggers == self.passed + self.rejected + sum(self.faults.values())
 
 
 class Ledger:
@@ -167,7 +141,7 @@ class Ledger:
         filled = [file for file in files if file.stat().st_size]  # a crash may leave a new day's file empty
         if not filled:
             return
-        data = filled[-1].read_bytes()
+        data = tail(filled[-1])
         if not data.endswith(b"\n"):
             with filled[-1].open("ab") as torn:
                 torn.write(b"\n")
@@ -218,7 +192,16 @@ def ledger_files(path: Path) -> list[Path]:
 def next_number(folder: Path) -> int:
     """The number that the ledger's next record will have."""
     filled = [file for file in ledger_files(folder) if file.stat().st_size]
-    return _next_of(filled[-1].read_bytes()) if filled else 0
+    return _next_of(tail(filled[-1])) if filled else 0
+
+
+def tail(file: Path) -> bytes:
+    """The last whole lines of a file, `TAIL_BYTES` of them at most."""
+    with file.open("rb") as stream:
+        left_out = max(file.stat().st_size - TAIL_BYTES, 0)
+        stream.seek(left_out)
+        data = stream.read()
+    return data.partition(b"\n")[2] if left_out else data
 
 
 def lines_since(folder: Path, number: int) -> Iterator[tuple[str, bytes]]:
@@ -243,103 +226,3 @@ def read_lines(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
         with file.open("rb") as stream:
             for number, line in enumerate(stream, 1):
                 yield f"{file.name}:{number}", line
-
-
-def recount(
-    lines: Iterable[tuple[str, bytes]],
-    *,
-    whole: bool = True,
-    taken_over: Iterable[dict[str, Any]] = (),
-    anchors: Iterable[Anchor] = (),
-) -> Count:
-    """Re-hash the chain and count triggers and outcomes.
-
-    `whole`: the first line must be the ledger's first. `taken_over` are triggers from before the first line that
-    were open then: they count as if they stood here. The hashes that `anchors` speak of are kept for `anchors.check`.
-    """
-    wanted = {anchor.records - 1 for anchor in anchors}
-    count = Count()
-    for record in taken_over:
-        _count(count, record)
-    previous, number = GENESIS if whole else None, 0 if whole else None
-    for place, line in lines:
-        count.records += 1
-        record = _parsed(line)
-        problem = _broken(record, previous, number)
-        if problem is None and record is not None:
-            problem = _count(count, record)
-            if record["step"] == "anchor" and previous is not None:
-                count.anchors.append(anchor_of(record))
-                count.hashes[record["n"] - 1] = previous
-        if problem and count.intact:
-            count.intact, count.first_broken = False, f"{place}: {problem}"
-            count.broken_at = count.records - 1
-        previous = line_hash(line)
-        number = None if record is None else int(record["n"]) + 1
-        if record is not None and record["n"] in wanted:
-            count.hashes.setdefault(record["n"], previous)
-        if record is not None and count.records == 1:
-            count.first = record["n"]
-    if count.intact and not count.balanced and not count.open:
-        count.intact, count.first_broken = False, "the counts do not add up"
-    return count
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    known = isinstance(record, dict) and {"n", "step", "prev"} <= record.keys() and isinstance(record["n"], int)
-    return record if known and _complete(record) else None
-
-
-def _complete(record: dict[str, Any]) -> bool:
-    """What is counted has the fields that counting needs."""
-    if record["step"] == "anchor":
-        return all(isinstance(record.get(name), str) for name in ("station", "wall", "prev", "signature"))
-    if record["step"] not in ("trigger", "intent", "outcome"):
-        return isinstance(record["step"], str) and isinstance(record.get("format", 0), int)
-    named = isinstance(record.get("token"), str) and isinstance(record.get("seq"), int)
-    if record["step"] == "trigger":
-        return named
-    return named and record.get("outcome") in tuple(Outcome) and record.get("fault") in (None, *Fault)
-
-
-def _broken(record: dict[str, Any] | None, previous: str | None, number: int | None) -> str | None:
-    if record is None:
-        return "not a record"
-    if previous is not None and record["prev"] != previous:
-        return "does not follow the record before it"
-    if number is not None and record["n"] != number:
-        return f"is number {record['n']}, expected {number}"
-    if record["step"] not in STEPS:
-        return f"unknown step {record['step']!r}"
-    if record["step"] == "file" and record.get("format", 0) > FORMAT:
-        return f"format {record['format']} is newer than {FORMAT}: update takt"
-    return None
-
-
-def _count(count: Count, record: dict[str, Any]) -> str | None:
-    """Add one record; what it says must be possible."""
-    if record["step"] == "trigger":
-        count.triggers += 1
-        if record["token"] in count.open:
-            return "the same trigger twice"
-        count.open[record["token"]] = record
-        count.last_seq = record["seq"]
-        return None
-    if record["step"] == "intent" and record["token"] in count.open:
-        count.open[record["token"]]["intent"] = record["outcome"]
-    if record["step"] != "outcome":
-        return None
-    if count.open.pop(record["token"], None) is None:
-        return "an outcome without an open trigger"
-    count.outcomes[record["seq"]] = record
-    if record.get("fault"):
-        count.faults[Fault(record["fault"]).value] += 1
-    elif record["outcome"] == Outcome.PASS:
-        count.passed += 1
-    else:
-        count.rejected += 1
-    return None

@@ -9,11 +9,9 @@ from engines.build import engine_key
 from engines.station import IDENTITY
 from pipeline.config import LineConfig
 from pipeline.handshake import reopen
-from pipeline.ledger import ledger_files, read_lines, recount
-from pipeline.log import logger
 from pipeline.open_panels import Expected, State, Terms
+from pipeline.recount import newest
 
-LOG = logger("plc_bridge")
 MS = 1_000_000
 
 
@@ -39,11 +37,8 @@ def terms_record(terms: Terms) -> dict[str, Any]:
 def opening_state(config: LineConfig) -> State:
     """The state to start with: triggers that the last bridge left open are taken up again."""
     state = State(terms_of(config))
-    newest = ledger_files(config.ledger)[-2:]  # no panel stays open for longer than a day
-    count = recount(read_lines(newest), whole=False)
+    count = newest(config.ledger)
     if not count.records:
         return state
-    if not count.intact:
-        LOG.error("the ledger is broken", extra={"at": count.first_broken})
     state = replace(state, last_seq=count.last_seq)
     return reopen(state, list(count.open.values()), time.monotonic_ns())

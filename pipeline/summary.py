@@ -12,8 +12,9 @@ import numpy as np
 from pipeline import cameras
 from pipeline.config import LineConfig
 from pipeline.devices import camera_settings, record_path
-from pipeline.ledger import Count, ledger_files, lines_since, next_number, read_lines, recount
+from pipeline.ledger import lines_since, next_number
 from pipeline.plcs import ACK_PASSED
+from pipeline.recount import Count, newest, recount
 from pipeline.simulation.plan import Plan
 
 ALWAYS_FOUND = ("scratch", "dust", "dent", "stain")  # promised above this size; the rest is shown beside it
@@ -39,10 +40,9 @@ class Before:
 
 def before(config: LineConfig) -> Before:
     """The beginning of a run that starts now."""
-    newest = recount(read_lines(ledger_files(config.ledger)[-2:]), whole=False)  # none stays open for longer than a day
     path = record_path(config)
     rows = len(path.read_text().splitlines()) if path.exists() else 0
-    return Before(next_number(config.ledger), rows, tuple(newest.open.values()))
+    return Before(next_number(config.ledger), rows, tuple(newest(config.ledger).open.values()))
 
 
 def summarise(config: LineConfig, start: Before) -> dict[str, Any]:

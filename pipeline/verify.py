@@ -6,7 +6,8 @@ from typing import Any
 from pipeline.anchors import Anchor, Checked, check
 from pipeline.errors import ConfigError
 from pipeline.keys import PUBLIC, public_key
-from pipeline.ledger import Count, ledger_files, read_lines, recount
+from pipeline.ledger import ledger_files, read_lines
+from pipeline.recount import Count, recount
 from pipeline.store import stored_anchors
 
 

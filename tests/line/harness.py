@@ -15,7 +15,8 @@ import psutil
 from pipeline.config import LineConfig, load
 from pipeline.devices import record_path
 from pipeline.frames import SHARED
-from pipeline.ledger import Count, ledger_files, read_lines, recount
+from pipeline.ledger import ledger_files, read_lines
+from pipeline.recount import Count, recount
 from pipeline.supervisor import Supervisor
 
 PATIENCE_S = 40.0  # shared machines stall; a condition that holds is noticed at once

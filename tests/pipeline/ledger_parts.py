@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.ledger import Ledger, ledger_files, read_lines, recount
+from pipeline.ledger import Ledger, ledger_files, read_lines
 from pipeline.messages import Fault, Outcome
+from pipeline.recount import recount
 
 
 def panel(ledger: Ledger, seq: int, outcome: Outcome | None = Outcome.PASS, fault: Fault | None = None) -> None:

@@ -12,8 +12,9 @@ from ledger_parts import counted, lines_of, panel, rewrite, written
 
 from pipeline import ledger as ledger_module
 from pipeline.errors import LedgerError
-from pipeline.ledger import Ledger, ledger_files, lines_since, next_number, read_lines, recount
+from pipeline.ledger import Ledger, ledger_files, lines_since, next_number, read_lines
 from pipeline.messages import Fault, Outcome
+from pipeline.recount import newest, recount
 
 
 class Clock:
@@ -226,3 +227,20 @@ def test_a_missing_first_file_is_seen(tmp_path, wall):
         panel(ledger, 2)
     ledger_files(tmp_path)[0].unlink()
     assert counted(tmp_path).first_broken == "2026-03-02.jsonl:1: does not follow the record before it"
+
+
+def test_a_start_reads_the_ledgers_end_alone_and_finds_what_is_open(tmp_path, monkeypatch):
+    with Ledger(tmp_path, "cell_1") as ledger:
+        for seq in range(200):
+            ledger.record("trigger", token=f"{seq:032x}", seq=seq, panel_id="p", recipe_no=1)
+            if seq != 198:
+                ledger.record("outcome", token=f"{seq:032x}", seq=seq, outcome="PASS", fault=None)
+    monkeypatch.setattr("pipeline.ledger.TAIL_BYTES", 2_000)
+    count = newest(tmp_path)
+    assert count.records < 20
+    assert [record["seq"] for record in count.open.values()] == [198]
+    assert count.last_seq == 199
+    assert next_number(tmp_path) == 1 + 200 + 199
+    with Ledger(tmp_path, "cell_1") as ledger:
+        ledger.record("state", event="later")
+    assert recount(read_lines(ledger_files(tmp_path))).intact

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_parts import counted, panel, rewrite, written
 
-from pipeline.ledger import Ledger, recount
+from pipeline.ledger import Ledger
 from pipeline.messages import Fault, Outcome
+from pipeline.recount import recount
 
 # --- recount ---
 

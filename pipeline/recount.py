@@ -1,0 +1,147 @@
+"""The ledger recounted: what its lines alone say, trusting no process of the line."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.anchors import Anchor, anchor_of
+from pipeline.ledger import FORMAT, GENESIS, STEPS, ledger_files, line_hash, tail
+from pipeline.messages import Fault, Outcome
+
+
+@dataclass
+class Count:
+    """What the records say. `faults` and `rejected` are disjoint; `open` has a trigger and no outcome yet."""
+
+    records: int = 0
+    triggers: int = 0
+    passed: int = 0
+    rejected: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    intact: bool = True
+    first_broken: str | None = None
+    open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
+    last_seq: int | None = None  # of the newest trigger
+    first: int | None = None  # number of the first record, where it is one
+    broken_at: int | None = None  # how many lines stand before the first broken one
+    anchors: list[Anchor] = field(default_factory=list)
+    hashes: dict[int, str] = field(default_factory=dict)  # of the records before anchors, by number
+
+    @property
+    def balanced(self) -> bool:
+        """triggers = passed + rejected by inspection + rejected by named fault."""
+        return self.triggers == self.passed + self.rejected + sum(self.faults.values())
+
+
+def newest(folder: Path) -> Count:
+    """The end of the ledger recounted: which triggers are open, and the newest one's sequence.
+
+    Only the end is read, since a start must not take longer the fuller the day's file is; so the other counts are
+    those of the end alone, and nothing is said of whether the ledger is intact.
+    """
+    ends = [(file.name, line) for file in ledger_files(folder)[-2:] for line in tail(file).splitlines(keepends=True)]
+    return recount(ends, whole=False)
+
+
+def recount(
+    lines: Iterable[tuple[str, bytes]],
+    *,
+    whole: bool = True,
+    taken_over: Iterable[dict[str, Any]] = (),
+    anchors: Iterable[Anchor] = (),
+) -> Count:
+    """Re-hash the chain and count triggers and outcomes.
+
+    `whole`: the first line must be the ledger's first. `taken_over` are triggers from before the first line that
+    were open then: they count as if they stood here. The hashes that `anchors` speak of are kept for `anchors.check`.
+    """
+    wanted = {anchor.records - 1 for anchor in anchors}
+    count = Count()
+    for record in taken_over:
+        _count(count, record)
+    previous, number = GENESIS if whole else None, 0 if whole else None
+    for place, line in lines:
+        count.records += 1
+        record = _parsed(line)
+        problem = _broken(record, previous, number)
+        if problem is None and record is not None:
+            problem = _count(count, record)
+            if record["step"] == "anchor" and previous is not None:
+                count.anchors.append(anchor_of(record))
+                count.hashes[record["n"] - 1] = previous
+        if problem and count.intact:
+            count.intact, count.first_broken = False, f"{place}: {problem}"
+            count.broken_at = count.records - 1
+        previous = line_hash(line)
+        number = None if record is None else int(record["n"]) + 1
+        if record is not None and record["n"] in wanted:
+            count.hashes.setdefault(record["n"], previous)
+        if record is not None and count.records == 1:
+            count.first = record["n"]
+    if count.intact and not count.balanced and not count.open:
+        count.intact, count.first_broken = False, "the counts do not add up"
+    return count
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(record, dict) and {"n", "step", "prev"} <= record.keys() and isinstance(record["n"], int)
+    return record if known and _complete(record) else None
+
+
+def _complete(record: dict[str, Any]) -> bool:
+    """What is counted has the fields that counting needs."""
+    if record["step"] == "anchor":
+        return all(isinstance(record.get(name), str) for name in ("station", "wall", "prev", "signature"))
+    if record["step"] not in ("trigger", "intent", "outcome"):
+        return isinstance(record["step"], str) and isinstance(record.get("format", 0), int)
+    named = isinstance(record.get("token"), str) and isinstance(record.get("seq"), int)
+    if record["step"] == "trigger":
+        return named
+    return named and record.get("outcome") in tuple(Outcome) and record.get("fault") in (None, *Fault)
+
+
+def _broken(record: dict[str, Any] | None, previous: str | None, number: int | None) -> str | None:
+    if record is None:
+        return "not a record"
+    if previous is not None and record["prev"] != previous:
+        return "does not follow the record before it"
+    if number is not None and record["n"] != number:
+        return f"is number {record['n']}, expected {number}"
+    if record["step"] not in STEPS:
+        return f"unknown step {record['step']!r}"
+    if record["step"] == "file" and record.get("format", 0) > FORMAT:
+        return f"format {record['format']} is newer than {FORMAT}: update takt"
+    return None
+
+
+def _count(count: Count, record: dict[str, Any]) -> str | None:
+    """Add one record; what it says must be possible."""
+    if record["step"] == "trigger":
+        count.triggers += 1
+        if record["token"] in count.open:
+            return "the same trigger twice"
+        count.open[record["token"]] = record
+        count.last_seq = record["seq"]
+        return None
+    if record["step"] == "intent" and record["token"] in count.open:
+        count.open[record["token"]]["intent"] = record["outcome"]
+    if record["step"] != "outcome":
+        return None
+    if count.open.pop(record["token"], None) is None:
+        return "an outcome without an open trigger"
+    count.outcomes[record["seq"]] = record
+    if record.get("fault"):
+        count.faults[Fault(record["fault"]).value] += 1
+    elif record["outcome"] == Outcome.PASS:
+        count.passed += 1
+    else:
+        count.rejected += 1
+    return None
