@@ -189,7 +189,8 @@ class Archiver:
         ]
         saved = [self._save(part / f"{name}.npy", frames) for name, frames in named]
         whole = all(saved) and len(evidence.cameras) == len(evidence.frames)
-        (part / "evidence.json").write_text(json.dumps({"token": evidence.token, "reason": evidence.reason}))
+        about = evidence.model_dump(include={"token", "seq", "panel_id", "reason"})
+        (part / "evidence.json").write_text(json.dumps(about))
         done = self.spool / evidence.token
         part.rename(done)
         self.kept, self.lost = self.kept + whole, self.lost + (not whole)

@@ -46,6 +46,8 @@ class EvidenceSender:
         evidence = Evidence(
             station=trigger.station,
             token=trigger.token,
+            seq=trigger.seq,
+            panel_id=trigger.panel_id,
             reason=reason,
             cameras=tuple(sent.camera for sent, _ in sets),
             frames=kept[: len(sets)],

@@ -218,6 +218,8 @@ class Evidence(Message):
 
     station: Name
     token: Token
+    seq: Sequence
+    panel_id: str
     reason: Annotated[str, Field(pattern=r"^(reject|fault|sample)$")]
     cameras: Annotated[tuple[Name, ...], Strict(False)]
     frames: Annotated[tuple[Frames, ...], Strict(False)]  # one per camera

@@ -54,7 +54,8 @@ def spoken(line: Line) -> dict[str, tuple[int, list[bytes]]]:
     )  # fmt: skip
     here = Presence(station="toy", stage="stranger", role="inspector", ready=True, credits=9)
     image_set = ImageSet(station="toy", token=token, camera="top", frames=frames, exposed_ns=0, ready_ns=0)
-    kept = Evidence(station="toy", token=token, reason="reject", cameras=("top",), frames=(pool,), map=None)
+    about = {"station": "toy", "token": token, "seq": 1, "panel_id": "P1", "reason": "reject"}
+    kept = Evidence(**about, cameras=("top",), frames=(pool,), map=None)
     control = [
         *valid("captured", "stranger", captured),
         *valid("verdicts", "stranger", said),

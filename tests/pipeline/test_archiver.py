@@ -103,7 +103,8 @@ def test_pictures_are_kept_bit_for_bit(place, dtype):
         np.testing.assert_array_equal(found[f"top_{channel}"], array[index])
     folder = place.config.state / "evidence" / token_of(1)
     np.testing.assert_array_equal(np.load(folder / "map.npz")["map"], anomalies.astype(np.float16))
-    assert json.loads((folder / "evidence.json").read_text()) == {"token": token_of(1), "reason": "reject"}
+    about = {"token": token_of(1), "seq": trigger(1).seq, "panel_id": trigger(1).panel_id, "reason": "reject"}
+    assert json.loads((folder / "evidence.json").read_text()) == about
     picture = archiver.store.pictures()[token_of(1)]
     assert (picture.reason, picture.folder, picture.compressed) == ("reject", str(folder), True)
     assert list((place.config.state / "spool").iterdir()) == []
@@ -202,7 +203,8 @@ def test_evidence_whose_slot_is_gone_is_counted_and_shows_no_other_panels_pixels
 
 def test_evidence_that_contradicts_itself_or_the_disk_is_lost_and_the_archiver_lives(place):
     archiver = place.archiver()
-    good = Evidence(station="s", token=token_of(1), reason="fault", cameras=(), frames=(), map=None)
+    named = {"token": token_of(1), "seq": 1, "panel_id": "P1", "reason": "fault"}
+    good = Evidence(station="s", **named, cameras=(), frames=(), map=None)
     archiver._keep(received(good.model_copy(update={"cameras": ("top",)})))
     blocked = place.config.state / "spool" / f"{token_of(2)}.part"
     blocked.write_text("in the way")

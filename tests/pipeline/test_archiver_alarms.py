@@ -105,7 +105,8 @@ def test_evidence_of_no_camera_of_ours_is_dropped_and_written_nowhere(place, cam
     archiver = place.archiver()
     before = sorted(place.config.state.rglob("*"))
     frames = Frames(shape=(2, 3, 4), dtype="uint8", digest="0" * 32, ring="x", slot=0, generation=1)
-    evidence = Evidence(station="s", token=token_of(1), reason="fault", cameras=(camera,), frames=(frames,), map=None)
+    named = {"token": token_of(1), "seq": 1, "panel_id": "P1", "reason": "fault"}
+    evidence = Evidence(station="s", **named, cameras=(camera,), frames=(frames,), map=None)
     archiver._keep(received(evidence))
     assert (archiver.kept, archiver.lost, archiver.port.dropped.total()) == (0, 1, 1)
     assert sorted(place.config.state.rglob("*")) == before
