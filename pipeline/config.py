@@ -88,6 +88,7 @@ class BusConfig(Settings):
     outcomes: str = "tcp://127.0.0.1:5570"  # where third parties listen
     control: str | None = None  # tcp://ADDRESS:PORT of the bridge, where stages run on another host
     images: str | None = None  # tcp://ADDRESS:PORT of the inspector, where a camera is on another host
+    control_bind: str | None = None  # where the bridge binds, if a relay stands between it and its stages
 
 
 class SupervisorConfig(Settings):
@@ -149,6 +150,11 @@ class LineConfig(Settings):
         """The endpoint `control`, `images-<inspector>`, `evidence` or `health-<stage>`."""
         elsewhere = {"control": self.bus.control, "images": self.bus.images}.get(name.partition("-")[0])
         return elsewhere or f"ipc://{self.run_dir}/{name}"
+
+    @property
+    def bridge_socket(self) -> str:
+        """Where the bridge binds; its stages connect to `socket("control")`."""
+        return self.bus.control_bind or self.socket("control")
 
     def wire(self, camera: str) -> Path:
         """The simulated trigger wire of a camera."""

@@ -94,7 +94,7 @@ class Bridge:
 
     def __post_init__(self) -> None:
         peers = frozenset(connecting(self.config))
-        self.control = self.bus.router(self.config.socket("control"), ["captured", "verdicts", "presence"], peers)
+        self.control = self.bus.router(self.config.bridge_socket, ["captured", "verdicts", "presence"], peers)
         self.outcomes = self.bus.pub(self.config.bus.outcomes, "outcomes")
         self.archive: Port | None = None
         if self.config.archive.required:
