@@ -45,6 +45,9 @@ class SimulatedCamera:
     def __init__(self, settings: Settings, channels: tuple[str, ...], listener: Listener) -> None:
         self._look, self._plan, self._channels = settings.look, settings.plan, channels
         self._shutter = Shutter(listener, len(channels), settings.exposure_ms, settings.faults)
+        self._empty_at = frozenset(settings.faults.empty_fields)
+        self._repeat_at = frozenset(settings.faults.repeat_frames)
+        self._last: dict[int, int] = {}  # channel -> the panel seen last
         self._lights = [panel.split_channel(name)[0] for name in channels]
         self._noise = {light: _noise(settings.look, light) for light in dict.fromkeys(self._lights)}
         self._pool = {entry: self._drawn(entry) for entry in settings.plan.entries()}
@@ -63,7 +66,7 @@ class SimulatedCamera:
             raise CameraError(f"camera lost {self._channels[shot.channel]} of panel {shot.panel}; check its cable")
         if into.nbytes >= self._bytes:
             pixels = np.frombuffer(into, self._look.dtype, math.prod(self._shape)).reshape(self._shape)
-            self.picture(shot.panel, shot.channel, pixels)
+            self.picture(self._shown(shot.panel, shot.channel), shot.channel, pixels)
         return Exposure(shot.counter, shot.exposed_ns, self._shape, self._look.dtype)
 
     def exhausted(self) -> bool:
@@ -76,6 +79,13 @@ class SimulatedCamera:
         crop = noise[row : row + self._shape[0], column : column + self._shape[1]]
         cv2.add(self._scene(index, channel), crop, dst=out)
         watermark.stamp(out, watermark.EMPTY if index == EMPTY_FIELD else index, channel)
+
+    def _shown(self, index: int, channel: int) -> int:
+        before = self._last.get(channel, index)
+        self._last[channel] = index
+        if (index, channel) in self._empty_at:
+            return EMPTY_FIELD
+        return before if (index, channel) in self._repeat_at else index
 
     def _scene(self, index: int, channel: int) -> Frames:
         if index == EMPTY_FIELD:

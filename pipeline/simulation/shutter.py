@@ -28,6 +28,8 @@ class Faults(BaseModel):
     miss_exposures: Spots = ()  # neither exposed nor counted
     extra_frames: Spots = ()  # exposed twice, counted twice
     fail_at: Spots = ()  # counted; the grab raises CameraError
+    empty_fields: Spots = ()  # exposed as if nothing lay below the camera
+    repeat_frames: Spots = ()  # exposed and counted; the pixels are those of the panel seen before
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Shutter:
         self.ignored = 0  # pulses that came while busy
         self.latest = EMPTY_FIELD  # the highest panel that any pulse named
         self._source, self._channels, self._exposure_ns = source, channels, int(exposure_ms * 1e6)
-        self._faults = faults or Faults()
+        faults = faults or Faults()
+        self._drops, self._misses = frozenset(faults.drop_frames), frozenset(faults.miss_exposures)
+        self._extras, self._failures = frozenset(faults.extra_frames), frozenset(faults.fail_at)
         self._shots: deque[Shot] = deque()
         self._counter = 0
         self._busy_until_ns = 0
@@ -105,17 +109,17 @@ class Shutter:
         self._busy_until_ns = pulse.edge_ns
         for channel in range(self._channels):
             spot = (pulse.panel, channel)
-            if spot in self._faults.miss_exposures:
+            if spot in self._misses:
                 self._busy_until_ns += self._exposure_ns
                 continue
-            for _ in range(1 + (spot in self._faults.extra_frames)):
+            for _ in range(1 + (spot in self._extras)):
                 self._take(spot)
 
     def _take(self, spot: tuple[int, int]) -> None:
         begin_ns = self._busy_until_ns
         self._busy_until_ns = begin_ns + self._exposure_ns
-        fails = spot in self._faults.fail_at
-        if spot not in self._faults.drop_frames:
+        fails = spot in self._failures
+        if spot not in self._drops:
             self._shots.append(Shot(*spot, self._counter, begin_ns, self._busy_until_ns, fails))
         self._counter += 1
 

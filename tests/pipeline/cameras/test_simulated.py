@@ -82,6 +82,28 @@ def test_frames_are_lost_or_added_where_told(wire, fault):
     assert channels == expected
 
 
+def marks_of(wire, panels, **faults):
+    """What the first channel's frames of panels 0, 1, ... say."""
+    room, found = np.empty((96, 128), np.uint8), []
+    with opened(wire, CHANNELS[:1], faults=faults) as camera:
+        camera.arm()
+        for index in range(panels):
+            pulse([wire], index, time.monotonic_ns())
+            assert camera.grab(room.data.cast("B"), 1000)
+            mark = watermark.read(room)
+            assert mark is not None
+            found.append(mark.panel)
+    return found
+
+
+def test_an_empty_field_lies_where_told(wire):
+    assert marks_of(wire, 3, empty_fields=[[1, 0]]) == [0, watermark.EMPTY, 2]
+
+
+def test_a_repeated_frame_is_that_of_the_panel_seen_before_and_the_first_repeats_nothing(wire):
+    assert marks_of(wire, 4, repeat_frames=[[0, 0], [2, 0]]) == [0, 1, 1, 3]
+
+
 def test_a_failing_grab_is_one_line_and_the_next_frame_comes(wire):
     room = np.empty((96, 128), np.uint8)
     with opened(wire, CHANNELS[:2], faults={"fail_at": [[0, 0]]}) as camera:
