@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from pipeline import cli_recipe
+from pipeline.bench import fault_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
-from pipeline.bench import plc_commands
 from pipeline.errors import ConfigError, TaktError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -21,6 +21,7 @@ app.add_typer(ledger_app, name="ledger")
 cli_recipe.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
+fault_commands.register(app)
 CONSOLE = Console()
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
 DEMO = Path(__file__).parent / "demo"
