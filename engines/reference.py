@@ -10,6 +10,7 @@ from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, steps
 
 VOID = -1.6  # log of the spread: a fifth of what a good panel has
 REFINEMENTS, LARGEST_MOVE = 5, 0.25
+SEEN = 0.3  # root mean square of the cells' relative change by a move of one whole width, or by one radian
 FEWEST_TO_VOTE = 3  # channels: of fewer, one damaged frame moves the median
 
 
@@ -93,11 +94,13 @@ def _compared(ratio: Floats) -> tuple[Floats, Floats]:
 def _columns(relative: Floats, aspect: float) -> NDArray[np.float64]:
     """How cells change with shift x, shift y and turn, beside a change of light, [n * n, 7].
 
-    Lucas and Kanade's linear step (1981), from the reference's gradient; light: gain, offset and slope.
+    Lucas and Kanade's linear step (1981), from the reference's gradient; light: gain, offset and slope. A move that
+    changes next to nothing, as along stripes, is left out: any defect would pass for it.
     """
     down, across = np.gradient(relative.astype(np.float64))
     y, x = np.mgrid[:CELLS, :CELLS] - (CELLS - 1) / 2
-    moved = [-across * CELLS, -down * CELLS * aspect, -(down * x * aspect - across * y / aspect)]
+    moves = [-across * CELLS, -down * CELLS * aspect, -(down * x * aspect - across * y / aspect)]
+    moved = [one * (float(np.sqrt((one**2).mean())) >= SEEN) for one in moves]
     light = [relative, np.ones_like(x), x / CELLS, y / CELLS]
     return np.stack([each.ravel() for each in (*moved, *light)], axis=1)
 

@@ -102,6 +102,19 @@ def test_blur_is_focus() -> None:
     assert cause(np.clip(frames + rng.normal(0, 1, frames.shape), 0, 255).astype(np.uint8)) is Cause.FOCUS
 
 
+def test_a_large_defect_on_stripes_without_an_edge_does_not_move_the_panel() -> None:
+    def stripes(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        levels = np.array([40, 50, 140, 150])[:, None, None] * rng.uniform(0.98, 1.02)
+        return levels * (1 + 0.3 * np.sin(np.arange(64) * 2 * np.pi / 8)) + rng.normal(0, 1, (4, 64, 64))
+
+    taught = Guard(learn(stripes(seed).astype(np.uint8) for seed in range(30)))
+    for seed in range(100, 130):
+        frames = stripes(seed)
+        frames[:, 20:32, 24:36] *= 0.3
+        assert taught.examine(frames.astype(np.uint8)) is None
+
+
 def test_an_empty_field_is_no_panel() -> None:
     assert cause(np.random.default_rng(0).integers(8, 12, (CHANNELS, PX, PX), np.uint8)) is Cause.NO_PANEL
 
