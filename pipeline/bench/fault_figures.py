@@ -9,8 +9,9 @@ from pipeline.bench import storm as storms
 from pipeline.bench.checker import Checker, Findings
 from pipeline.bench.storm import Storm
 from pipeline.config import LineConfig
-from pipeline.ledger import Count, ledger_files, read_lines, recount
+from pipeline.ledger import ledger_files, read_lines
 from pipeline.messages import FAULTS
+from pipeline.recount import Count, recount
 
 NAMES = {text.number: fault.value for fault, text in FAULTS.items()} | {0: "PLC_WINDOW"}
 
