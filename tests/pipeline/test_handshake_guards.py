@@ -123,6 +123,15 @@ def test_a_record_that_failed_for_a_panel_that_is_gone_changes_nothing():
     assert desk.state == before
 
 
+def test_the_first_doubt_about_a_written_pass_keeps_the_name():
+    desk = Desk()
+    token = desk.inspected(1)
+    desk.tell(CapturedSeen(captured(token, "top", fault=Fault.CAMERA, digest="")))
+    desk.judge(token, **BAD)
+    desk.ack(1, ACK_PASSED)
+    assert desk.outcomes() == [(1, Outcome.PASS, Fault.CAMERA, True)]
+
+
 # --- the proof ---
 
 
