@@ -41,10 +41,14 @@ class Sentinel:
         """
         band = SHARE_OF_MARGIN * (self.score - self.limit)
         if not (score > self.limit and abs(score - self.score) <= band):
-            raise EngineError(f"the golden defect scores {score:.4g}, not {self.score:.4g}: takt build, or teach again")
+            raise EngineError(
+                f"the golden defect scores {score:.4g}, not {self.score:.4g}: the engine is sick, or teach again"
+            )
         off = float(np.abs(map - self.map).mean())
         if not off <= MAP_SHARE * float((self.map - self.map.min()).mean()):
-            raise EngineError(f"the golden defect's map is off by {off:.3g} on average: takt build, or teach again")
+            raise EngineError(
+                f"the golden defect's map is off by {off:.3g} on average: the engine is sick, or teach again"
+            )
 
 
 def strongest(golden: Sequence[Golden], limit: float) -> Golden | None:

@@ -1,6 +1,5 @@
 """The command `takt`."""
 
-import json
 import shutil
 import socket
 import sys
@@ -13,7 +12,8 @@ from rich.console import Console
 from pipeline import cli_recipe
 from pipeline.bench import fault_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
-from pipeline.errors import ConfigError, TaktError, UsageError
+from pipeline.errors import ConfigError, TaktError
+from pipeline.figures import write_json
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
@@ -126,16 +126,6 @@ def ledger_verify(
     raise typer.Exit(0 if figures["intact"] else 1)
 
 
-def write_json(path: Path | None, figures: dict[str, Any]) -> None:
-    """The figures beside the table; nothing without a path."""
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(figures, indent=1) + "\n")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}; name another file for --json") from None
-
-
 def _run(config: Any, json_file: Path | None) -> None:
     from pipeline.run import exit_status, print_summary, run_line
 
@@ -148,10 +138,9 @@ def _run(config: Any, json_file: Path | None) -> None:
 def _copy_demo(out: Path) -> Path:
     """The packaged line file and recipe, where a person can read and change them."""
     line = out / "line.toml"
-    if not line.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        shutil.copy(DEMO / "line.toml", line)
+    if not line.exists():  # it comes last: what was interrupted before is copied again
         shutil.copytree(DEMO / "recipe", out / "recipe", dirs_exist_ok=True)
+        shutil.copy(DEMO / "line.toml", line)
     return line
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +20,11 @@ from calibration import overlay
 from calibration.panels import PanelSet, panels_at, read_panel
 from calibration.stack import Tell
 from engines import recipe as recipes
-from engines.decide import Problem
 from engines.detector import Detector, Finding, GeometryError, open_detector
 from engines.errors import PanelError, UsageError
+from pipeline.figures import write_json
 from pipeline.messages import Fault, Outcome
-
-FAULTS = {
-    Problem.NOT_FINITE: Fault.ENGINE,
-    Problem.NOT_COVERED: Fault.ENGINE,
-    Problem.IMPLAUSIBLE: Fault.IMPLAUSIBLE,
-}
+from pipeline.verdicts import PROBLEMS
 
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe folder")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
@@ -89,6 +85,8 @@ def evaluate(
     """Measure a recipe on labelled panels."""
     from calibration.evaluate import evaluate as measured
 
+    if find_spec("sklearn") is None:  # known before the panels are inspected, not after
+        raise UsageError("measuring needs scikit-learn: pip install 'takt[teach]'")
     loaded = recipes.load(recipe)
     with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
         figures = measured(detector, PanelSet(panels), tell)
@@ -112,8 +110,7 @@ def inspect(
         for panel in [each for path in paths for each in panels_at(path, names)]:
             lines.append(_inspected(detector, panel, names, out))
             print(json.dumps(lines[-1]), flush=True)  # noqa: T201
-    if json_file:
-        _write_json(json_file, lines)
+    write_json(json_file, lines)
     raise typer.Exit(_status(lines))
 
 
@@ -142,7 +139,7 @@ def _inspected(detector: Detector, path: Path, names: list[str], out: Path | Non
         print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)  # noqa: T201
         fault = Fault.GEOMETRY if isinstance(error, GeometryError) else Fault.INCOMPLETE
         return _line(detector, path, None, fault, {})
-    fault = FAULTS[finding.problem] if finding.problem else None
+    fault = PROBLEMS[finding.problem] if finding.problem else None
     if damage:
         fault = Fault(damage.cause.value)
         print(f"{path}: {fault}: {', '.join(detector.channels(damage.channels))}", file=sys.stderr)  # noqa: T201
@@ -250,22 +247,13 @@ def _show(figures: dict[str, Any], json_file: Path | None) -> None:
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:<{width}}  {_text(value)}")  # noqa: T201
-    if json_file:
-        _write_json(json_file, figures)
+    write_json(json_file, figures)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -66,11 +66,11 @@ class FaultText:
 
 
 FAULTS = {
-    Fault.LATE: FaultText(1, "No verdict inside the window. Slow the line or measure with takt bench line."),
+    Fault.LATE: FaultText(1, "No verdict inside the window. Slow the line, or widen window_ms."),
     Fault.NOT_CAPTURED: FaultText(2, "A camera did not report. Check its cable, its trigger and its process."),
     Fault.INCOMPLETE: FaultText(3, "Frames of the image set are missing. Check camera trigger and lights."),
     Fault.ASSOCIATION: FaultText(4, "Frames and triggers do not pair up. Both neighbours were rejected."),
-    Fault.RING_FULL: FaultText(5, "No free image buffer. The inspector is too slow or ring_slots is too small."),
+    Fault.RING_FULL: FaultText(5, "No free image buffer. The inspector is too slow or the camera's slots are too few."),
     Fault.OVERRUN: FaultText(6, "The inspector still had its queue full. Slow the line or add an inspector."),
     Fault.GEOMETRY: FaultText(7, "The frames do not have the size, depth or count that the recipe expects."),
     Fault.CORRUPT: FaultText(8, "Pixels changed between camera and inspector. Check memory and network."),
@@ -79,7 +79,7 @@ FAULTS = {
     Fault.RECIPE: FaultText(11, "The PLC asked for a recipe number that the line file does not list."),
     Fault.MISMATCH: FaultText(12, "The verdict belongs to other pixels, recipe, calibration or engine."),
     Fault.CONFLICT: FaultText(13, "Two differing verdicts, or the PLC acknowledged what was not written."),
-    Fault.ENGINE: FaultText(14, "The network gave no usable answer. Rebuild the engine: takt build."),
+    Fault.ENGINE: FaultText(14, "The network gave no usable answer. See the inspector's log; teach the recipe again."),
     Fault.IMPLAUSIBLE: FaultText(15, "The score is below anything a real panel gives. Check lights and engine."),
     Fault.UNACKNOWLEDGED: FaultText(16, "The PLC did not acknowledge. Where the panel went is unknown: check."),
     Fault.MISSED_TRIGGER: FaultText(17, "The PLC counted a trigger that was never seen here. Check the network."),

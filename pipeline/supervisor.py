@@ -194,7 +194,10 @@ class Supervisor:
             raise ConfigError(f"a line is running already in {self.config.state}: stop it first") from None
 
     def _prepare(self) -> None:
-        self.config.run_dir.mkdir(mode=0o700)
+        try:
+            self.config.run_dir.mkdir(mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"{self.config.run_dir}: {error.strerror}: remove what is there") from None
         self._run_file.write_text(self.config.model_dump_json())
         for camera in self.config.cameras:
             create_ring(self.config.ring(camera.name), camera.slots, int(camera.slot_mb * 1e6))

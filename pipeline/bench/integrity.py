@@ -1,6 +1,5 @@
 """`takt bench integrity`: what the integrity checks of a recipe find, and what they raise without a reason."""
 
-import json
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from engines.integrity import Guard, History
 from engines.recipe import Manifest
 from pipeline.cameras.simulated import Settings, open_camera
 from pipeline.errors import UsageError
+from pipeline.figures import write_json
 from pipeline.simulation import defects, panel, watermark
 from pipeline.simulation.panel import CHANNELS, Look
 from pipeline.simulation.plan import Plan, derived_seed
@@ -93,8 +93,7 @@ def integrity(
     else:
         figures = real(guard, manifest, PanelSet(panels), each, seed)
     _print(figures)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, figures)
 
 
 def simulated(

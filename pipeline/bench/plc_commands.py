@@ -1,7 +1,6 @@
 """`takt plc probe`: shows that a PLC lets no panel pass that it must not, before the line is started with it."""
 
 import fcntl
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pipeline.bench.probe_report import Occasion
 from pipeline.config import LineConfig, load
 from pipeline.devices import conveyor_settings
 from pipeline.errors import ConfigError, PlcError, UsageError
+from pipeline.figures import write_json, write_text
 from pipeline.plcs import Plc, ProbingPlc
 from pipeline.plcs.simulated import Conveyor
 
@@ -52,8 +52,9 @@ def plc_probe(
     findings = _probed(config, seed, patience)
     print(probe_report.conclusion(findings))  # noqa: T201
     occasion = _occasion(config, seed)
-    _write(json_file, json.dumps(probe_report.figures(occasion, findings), indent=1) + "\n")
-    _write(report, probe_report.page(occasion, findings))
+    write_json(json_file, probe_report.figures(occasion, findings))
+    if report:
+        write_text(report, probe_report.page(occasion, findings))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
@@ -131,12 +132,3 @@ def _occasion(config: LineConfig, seed: int) -> Occasion:
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     plc = f"{config.plc.kind}, {where}"
     return Occasion(date, config.station, plc, config.conveyor is not None, seed, version("takt"))
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None

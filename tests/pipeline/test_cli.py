@@ -121,7 +121,8 @@ def test_ledger_verify_recounts_and_finds_what_was_changed(takt: Callable[..., S
 def test_figures_that_cannot_be_written_are_one_line(takt: Callable[..., Said], tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger", "toy") as ledger:
         ledger.record("state", event="stop")
-    said = takt("ledger", "verify", tmp_path / "ledger", "--json", tmp_path / "none" / "figures.json")
+    (tmp_path / "file").touch()
+    said = takt("ledger", "verify", tmp_path / "ledger", "--json", tmp_path / "file" / "figures.json")
     assert "cannot be written" in one_line(said, 2)
 
 

@@ -1,0 +1,26 @@
+"""What a command was asked to leave in a file beside what it prints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError
+
+
+def write_json(path: Path | None, figures: Any) -> None:
+    """The figures as JSON; nothing without a path."""
+    if path is not None:
+        write_text(path, json.dumps(figures, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `path`, making its folder.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; name another file") from None
