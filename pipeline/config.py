@@ -51,7 +51,8 @@ class TimingConfig(Settings):
 
     window_ms: Positive = 1000  # a verdict later than this is late; the PLC's own window wins if it is shorter
     margin_ms: Positive = 40  # the reject is written this long before the window ends
-    early_ms: Positive = 100  # how much earlier than the edge, as the bridge saw it, an exposure may begin
+    # early_ms and exposure_ms together stay below the time between two panels, or one's pictures may be another's
+    early_ms: Positive = 100  # an exposure may begin this long before the bridge sees the edge; seen later: fault
     exposure_ms: Positive = 300  # all exposures of a set lie inside this
     settle_ms: Positive = 100  # read-out: a frame may arrive this long after its exposure
     quiet_ms: Positive = 10  # no frame for this long after a set's last exposure began: the set is over

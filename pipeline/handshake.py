@@ -155,7 +155,7 @@ def _opened(state: State, seen: SlotSeen, token: str, event: PlcSeen) -> tuple[S
         actions += given_up
     patience = min(terms.window_ns, seen.window_ms * 1_000_000) if seen.window_ms else terms.window_ns
     panel = Panel(slot, seen, token, event.now_ns, event.now_ns + patience - terms.margin_ns, event.inspector or "")
-    panel = replace(panel, fault=_fault_at_start(state, panel))
+    panel = replace(panel, fault=_fault_at_start(state, panel, event))
     state = replace(state, last_seq=seen.trigger_seq, panels=(*state.panels, panel), triggers=state.triggers + 1)
     actions.append(Record("trigger", _identity(panel)))
     if panel.fault is None:
@@ -163,13 +163,15 @@ def _opened(state: State, seen: SlotSeen, token: str, event: PlcSeen) -> tuple[S
     return state, actions
 
 
-def _fault_at_start(state: State, panel: Panel) -> Fault | None:
+def _fault_at_start(state: State, panel: Panel, event: PlcSeen) -> Fault | None:
     if state.stopping:
         return Fault.STOPPED
     if not state.ledger_ok:
         return Fault.LEDGER
     if panel.seen.recipe_no not in state.terms.recipes:
         return Fault.RECIPE
+    if event.now_ns - event.since_ns > state.terms.early_ns:
+        return Fault.ASSOCIATION  # seen so late that the next panel's exposure may look like this one's
     return None if panel.inspector else Fault.UNROUTABLE
 
 

@@ -44,6 +44,7 @@ class Terms:
     window_ns: int
     margin_ns: int
     ack_ns: int
+    early_ns: int  # an edge that may be older than this when it is seen belongs to no exposure for certain
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,16 @@ class State:
 
 @dataclass(frozen=True)
 class PlcSeen:
-    """The PLC's slots were read; `tokens` are four fresh ones, `inspector` the least loaded one, if any."""
+    """The PLC's slots were read; `tokens` are four fresh ones, `inspector` the least loaded one, if any.
+
+    What is new in them came after `since_ns`, when the look before this one began.
+    """
 
     slots: tuple[SlotSeen, ...]
     now_ns: int
     tokens: tuple[str, ...]
     inspector: str | None
+    since_ns: int
 
 
 @dataclass(frozen=True)

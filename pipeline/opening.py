@@ -26,7 +26,7 @@ def terms_of(config: LineConfig) -> Terms:
         bounds = (limits.low, limits.image, recipe.manifest.mm_per_px)
         expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, *bounds)
     cameras = tuple(camera.name for camera in config.cameras)
-    window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
+    window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS, timing.early_ms * MS)
     return Terms(config.station, cameras, expected, *window)
 
 

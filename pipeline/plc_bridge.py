@@ -89,6 +89,7 @@ class Bridge:
     _beat: int = 0
     _beat_ns: int = 0
     _retry_ns: int = 0
+    _looked_ns: int = 0  # when the last look at the PLC that succeeded began
     _ledger_ns: int = 0
     _archived_ns: int | None = None  # when the archiver last said that it keeps everything
 
@@ -237,13 +238,15 @@ class Bridge:
     def _look_at_plc(self) -> None:
         if not self.linked and not self._link():
             return
+        since_ns, began_ns = self._looked_ns, time.monotonic_ns()
         try:
             image = self.plc.read()
         except PlcError as error:
             self._lost(error)
             return
+        self._looked_ns = began_ns
         tokens = tuple(secrets.token_hex(16) for _ in range(SLOTS))
-        self._step(PlcSeen(image.slots, time.monotonic_ns(), tokens, self._least_loaded()))
+        self._step(PlcSeen(image.slots, time.monotonic_ns(), tokens, self._least_loaded(), since_ns))
 
     def _link(self) -> bool:
         now = time.monotonic_ns()

@@ -114,15 +114,15 @@ def line(storm: Storm, state: Path) -> LineConfig:
 
 
 def _timing(storm: Storm) -> dict[str, int]:
-    """`early_ms` and `exposure_ms` together stay below the least distance of two panels, which is half a takt."""
+    """`early_ms` and `exposure_ms` together stay below the least distance of two panels, three quarters of a takt."""
     return {
         "window_ms": WINDOW_MS,
         "margin_ms": MARGIN_MS,
-        "early_ms": max(storm.takt_ms // 2 - 2, 1),
+        "early_ms": max(storm.takt_ms * 3 // 4 - 3, 1),
         "exposure_ms": 2,
         "settle_ms": 20,
         "quiet_ms": 5,
-        "poll_ms": 2,
+        "poll_ms": 1,
         "ack_ms": 200,
         "stall_ms": 300,
     }

@@ -30,7 +30,7 @@ STATION, INSPECTOR, CAMERAS = "cell_1", "inspector", ("top", "side")
 RECIPE_NO, OTHER_NO = 3, 4
 EXPECTED = Expected("recipe-a", "calibration-a", "ab12ef" * 5, low=0.1, limit=0.5, mm_per_px=0.05)
 OTHER = Expected("recipe-b", "calibration-b", "0c0c0c" * 5, low=0.1, limit=0.5)
-TERMS = Terms(STATION, CAMERAS, {RECIPE_NO: EXPECTED, OTHER_NO: OTHER}, 1000 * MS, 40 * MS, 500 * MS)
+TERMS = Terms(STATION, CAMERAS, {RECIPE_NO: EXPECTED, OTHER_NO: OTHER}, 1000 * MS, 40 * MS, 500 * MS, 100 * MS)
 DEADLINE_MS, GIVE_UP_MS = 960, 1501  # of a panel that was triggered at 0
 
 
@@ -89,6 +89,7 @@ class Desk:
     now_ns: int = 0
     actions: list[Action] = field(default_factory=list)
     drawn: int = 0
+    gap_ms: float = 0  # from the look before to this one
 
     def __post_init__(self) -> None:
         self.state = State(self.terms, last_seq=self.first_seq)
@@ -105,7 +106,8 @@ class Desk:
         """The bridge reads the PLC."""
         tokens = tuple(f"0{self.drawn + number:031x}" for number in range(SLOTS))
         self.drawn += SLOTS
-        return self.tell(PlcSeen(tuple(self.slots), self.now_ns, tokens, self.inspector))
+        since_ns = self.now_ns - round(self.gap_ms * MS)
+        return self.tell(PlcSeen(tuple(self.slots), self.now_ns, tokens, self.inspector, since_ns))
 
     def wait(self, ms: float) -> list[Action]:
         self.now_ns += round(ms * MS)

@@ -88,7 +88,7 @@ class World(NamedTuple):
 
 
 def place(cameras: tuple[str, ...], seqs: tuple[int, ...], wrong: tuple[tuple[str, ...], ...], mishaps: int) -> Place:
-    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1)
+    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1, UNIT)
     return Place(terms, seqs, wrong, mishaps)
 
 
@@ -267,7 +267,7 @@ def _seen(world: World) -> PlcSeen:
     spare = (f"f{number:031x}" for number in range(SLOTS))
     tokens = (*fresh, *spare)[:SLOTS]
     inspector = INSPECTOR if world.inspector else None
-    return PlcSeen(tuple(slots[slot] for slot in range(SLOTS)), world.now_ns, tokens, inspector)
+    return PlcSeen(tuple(slots[slot] for slot in range(SLOTS)), world.now_ns, tokens, inspector, world.now_ns)
 
 
 def _check_turn(world: World, before: tuple[Book, ...], fails: str) -> None:

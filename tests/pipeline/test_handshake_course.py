@@ -150,7 +150,7 @@ def test_numbers_used_again_after_a_restart_get_other_names():
 
 
 def test_what_the_plc_shows_at_the_very_first_look_is_where_counting_starts():
-    state, actions = step(State(TERMS), PlcSeen((SlotSeen(7, "", 3, 0, 7, 1),) * SLOTS, 0, ("0" * 32,) * 4, "i"))
+    state, actions = step(State(TERMS), PlcSeen((SlotSeen(7, "", 3, 0, 7, 1),) * SLOTS, 0, ("0" * 32,) * 4, "i", 0))
     assert (state.last_seq, actions, state.panels) == (7, [], ())
 
 
@@ -341,7 +341,7 @@ def test_what_the_plc_waits_for_at_the_first_look_has_an_outcome_too():
     """Triggers of before there was a ledger: never inspected, and not forgotten."""
     seen = [SlotSeen(seq, f"panel-{seq}", RECIPE_NO, 1000, 0, 0) for seq in (8, 5, 6, 7)]
     seen[1] = replace(seen[1], ack_seq=5, ack_code=ACK_REJECTED)
-    state, actions = step(State(TERMS), PlcSeen(tuple(seen), 0, ("0" * 32,) * 4, INSPECTOR))
+    state, actions = step(State(TERMS), PlcSeen(tuple(seen), 0, ("0" * 32,) * 4, INSPECTOR, 0))
     closed = [action.outcome for action in actions if isinstance(action, Publish)]
     assert sorted(final.seq for final in closed) == [6, 7, 8]
     assert {(final.outcome, final.fault) for final in closed} == {(Outcome.REJECT, Fault.MISSED_TRIGGER)}

@@ -165,7 +165,7 @@ class Line:
             return
         takt_ns = self._settings.takt_ms * MS
         # after a stand the next panel is a whole takt away; small delays must not add up
-        self._due_ns = now_ns + takt_ns if self._blocked else max(due_ns + takt_ns, now_ns + takt_ns // 2)
+        self._due_ns = now_ns + takt_ns if self._blocked else max(due_ns + takt_ns, now_ns + takt_ns * 3 // 4)
         self._blocked = False
         self._trigger(slot, now_ns)
 
