@@ -47,10 +47,15 @@ def turned(rig: Rig, ahead_ns: int = 0) -> int:
     return rig.capture.control.dropped.total()
 
 
+def armed(rig: Rig) -> bool:
+    """The grabber's thread has done what it was asked: a frame exposed before that is lost."""
+    return rig.grabber._epoch == rig.grabber._wanted
+
+
 def good_again(rig: Rig) -> bool:
     """Present panels until one is shipped; the first may be refused as a neighbour of what was announced falsely."""
     for seed in range(10):
-        until(lambda: turned(rig, AHEAD_NS) and not rig.capture.state.seeking)
+        until(lambda: turned(rig, AHEAD_NS) and not rig.capture.state.seeking and armed(rig))
         token = rig.trigger(pixels(seed), pixels(seed + 50))
         while (said := rig.captured(AHEAD_NS if rig.capture.state.seeking else 0)).token != token:
             pass
