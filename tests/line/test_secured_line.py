@@ -19,13 +19,15 @@ from pipeline.stages import connecting
 from pipeline.store import stored_anchors
 from pipeline.verify import verified
 
-SUBSCRIBER = Path(__file__).parents[2] / "deploy" / "examples" / "subscriber_with_keys.py"
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 
 
 @contextmanager
-def subscribed(*words: object) -> Iterator[queue.SimpleQueue[str]]:
-    """What the example of a third party prints."""
-    process = subprocess.Popen([sys.executable, SUBSCRIBER, *map(str, words)], stdout=subprocess.PIPE, text=True)
+def subscribed(endpoint: str, *keys: object) -> Iterator[queue.SimpleQueue[str]]:
+    """What the example of a third party prints, the one with keys where there are some."""
+    program = EXAMPLES / ("subscriber_with_keys.py" if keys else "subscriber.py")
+    command = [sys.executable, str(program), endpoint, *map(str, keys)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     assert process.stdout is not None
     reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()])

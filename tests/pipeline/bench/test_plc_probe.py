@@ -119,8 +119,10 @@ STALE = ("stale pass", "wrong sequence")
 )
 def test_a_sloppy_plc_is_exposed_by_the_cases_made_for_it(line, exposing, others, tmp_path):
     with connected(line, tmp_path / "plc.jsonl") as plc:
-        findings = probe(plc, named(*exposing, *others), PATIENCE)
-    assert wrong(findings) == exposing
+        seen = wrong(probe(plc, named(*exposing, *others), PATIENCE))
+        if seen < exposing:  # a stall of the machine can hide a case of timing once
+            seen |= wrong(probe(plc, named(*(exposing - seen)), PATIENCE))
+    assert seen == exposing
 
 
 def test_a_plc_that_passes_rejects_is_exposed_even_between_the_cases(tmp_path):
