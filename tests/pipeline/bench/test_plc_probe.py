@@ -107,7 +107,7 @@ STALE = ("stale pass", "wrong sequence")
         (NoSequence, {*STALE}, ("good pass", "reject", "wrong check word")),
         (NoCheckWord, {*CHECKS}, ("good pass", "stale pass", "reject")),
         (NoRecipe, {"wrong recipe echo"}, ("good pass", "reject", *CHECKS)),
-        (NoWindow, {"late pass", "silence", "code 0x0000"}, ("good pass",)),
+        (NoWindow, {"silence", "code 0x0000"}, ("good pass",)),
         (NonZeroPasses, {*CODES}, ("good pass", "reject", *CHECKS)),
         (NoState, {"state Error"}, ("good pass", "reject")),
         (SilencePasses, {"silence", "late pass", "code 0x0000", "neighbour slot"}, ("good pass", "reject")),
@@ -119,10 +119,8 @@ STALE = ("stale pass", "wrong sequence")
 )
 def test_a_sloppy_plc_is_exposed_by_the_cases_made_for_it(line, exposing, others, tmp_path):
     with connected(line, tmp_path / "plc.jsonl") as plc:
-        seen = wrong(probe(plc, named(*exposing, *others), PATIENCE))
-        if seen < exposing:  # a stall of the machine can hide a case of timing once
-            seen |= wrong(probe(plc, named(*(exposing - seen)), PATIENCE))
-    assert seen == exposing
+        findings = probe(plc, named(*exposing, *others), PATIENCE)
+    assert wrong(findings) == exposing
 
 
 def test_a_plc_that_passes_rejects_is_exposed_even_between_the_cases(tmp_path):
