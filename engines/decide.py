@@ -75,17 +75,21 @@ def decide(
     limits: Limits,
     size: tuple[int, int],
     covered: NDArray[np.bool_] | None = None,
+    inspected: NDArray[np.bool_] | None = None,
 ) -> Finding:
     """The finding for one panel of `size` (height, width) with low-resolution `map` [h, w] and `score`.
 
     `covered` [h, w] tells which cells the network has seen; None says that its input was the whole panel.
+    `inspected` [h, w] tells which cells count for the mask; None: all. Every cell must be finite all the same.
     """
     complete = covered is None or bool(covered.all())
     finite = bool(np.isfinite(score) and np.isfinite(map).all())
     passed = complete and finite and bool(limits.low <= score <= limits.image)
     problem = _problem(complete, finite, score < limits.low)
-    marked = _marked(map, limits, passed) if finite else np.zeros(map.shape, bool)
-    mask, defects = _regions(map, marked, limits, size)
+    seen = map if inspected is None or not finite else np.where(inspected, map, map[inspected].min())
+    marked = _marked(seen, limits, passed) if finite else np.zeros(map.shape, bool)
+    marked = marked if inspected is None else marked & inspected
+    mask, defects = _regions(seen, marked, limits, size)
     return Finding(passed, score, limits.image, problem, defects, mask, _pack(marked), map)
 
 

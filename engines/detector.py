@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import runtimes
+from engines import runtimes, zones
 from engines.build import engine_key
 from engines.decide import Finding, decide, with_channels
-from engines.errors import EngineError, PanelError
+from engines.errors import EngineError, PanelError, RecipeError
 from engines.integrity import Damage, Guard, History
 from engines.recipe import Limits, Manifest, Recipe, Resize
 from engines.runtimes import Network, TensorSpec
@@ -54,6 +54,7 @@ class Detector:
         self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
         self._batch = np.zeros((max_batch + 1, *self._gather.shape), np.float32)
         _check_fit(network, self._gather.shape)
+        self._inspected = _inspected_cells(self.manifest, network)
         self._sentinel = self._sentinel_of(recipe)
         self._trusted = True
         self._empty = np.zeros(self._gather.shape, self.manifest.dtype)
@@ -125,7 +126,8 @@ class Detector:
                 self._network.run({INPUT: self._batch[:batch]})
 
     def _sentinel_of(self, recipe: Recipe) -> Sentinel | None:
-        golden = strongest(recipe.golden, self.limits.image)
+        scored = [replace(one, score=self._score(one.map, one.score)) for one in recipe.golden]
+        golden = strongest(scored, self.limits.image)
         if golden is None:
             return None
         tile = np.empty(self._gather.shape, np.float32)
@@ -149,15 +151,22 @@ class Detector:
             self._gather(panel, self._batch[row])
         outputs = self._network.run({INPUT: self._batch[: len(panels) + (at is not None)]})
         self.network_calls += 1
-        maps, scores = outputs[MAP], outputs[SCORE].tolist()
+        maps = outputs[MAP]
+        scores = [self._score(*each) for each in zip(maps, outputs[SCORE].tolist(), strict=True)]
         if sentinel and at is not None:
             self._trusted = False
             sentinel.verify(scores[at], maps[at])
             self._trusted = True
         return [maps[row].copy() for row in rows], [scores[row] for row in rows]
 
+    def _score(self, map: NDArray[np.float32], score: float) -> float:
+        """The network's own score, or that of the inspected cells where the recipe has zones."""
+        if self._inspected is None or not np.isfinite(score):
+            return score
+        return zones.score(map, self._inspected, self.manifest.score)
+
     def _finding(self, panel: NDArray, map: NDArray[np.float32], score: float) -> Finding:
-        finding = decide(map, score, self.limits, (panel.shape[1], panel.shape[2]))
+        finding = decide(map, score, self.limits, (panel.shape[1], panel.shape[2]), inspected=self._inspected)
         if finding.passed or not finding.defects:
             return finding
         first, rest = finding.defects[:MOST_NAMED], finding.defects[MOST_NAMED:]
@@ -206,6 +215,17 @@ def open_detector(
     module = runtimes.load(runtime, precision)
     with module.open_network(recipe.network, precision, threads, max_batch + 1) as network:  # one row is the golden's
         yield Detector(recipe, network, key.hash, calibration, max_batch)
+
+
+def _inspected_cells(manifest: Manifest, network: Network) -> NDArray[np.bool_] | None:
+    """Cells of the network's map that count; None: all of them."""
+    if manifest.limits.zones is None:
+        return None
+    height, width = network.outputs[MAP].shape
+    cells = manifest.limits.zones.cells((height, width))
+    if not cells.any():
+        raise RecipeError("the recipe's zones leave no cell of the map to inspect: takt limits with larger ones")
+    return cells
 
 
 def _check_fit(network: Network, shape: tuple[int, ...]) -> None:

@@ -15,15 +15,17 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engines.errors import RecipeError
 from engines.integrity import IntegrityLimits
+from engines.zones import TopMean, Zones
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 NETWORK = "network.onnx"
 WEIGHTS = "weights.safetensors"
+SCORES = "scores.npz"
 GOLDEN = "golden"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,12 +72,18 @@ class ScoreStatistics(_Part):
 
 
 class Limits(_Part):
-    """Pass needs low <= score <= image; a map cell above `pixel` is marked."""
+    """Pass needs low <= score <= image; a map cell above `pixel` is marked.
+
+    Defects smaller than `min_area_px` are not listed. `cell_px` is the panel area of one map cell, None where it is
+    not known. Outside `zones` the map does not count.
+    """
 
     image: float
     pixel: float
     low: float
     min_area_px: Annotated[int, Field(ge=1)]
+    cell_px: Annotated[float, Field(gt=0)] | None = None
+    zones: Zones | None = None
     promise: Promise
     statistics: ScoreStatistics
 
@@ -94,7 +102,7 @@ class Training(_Part):
 class Manifest(_Part):
     """Everything about a recipe except its numbers in bulk."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
     product: str
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
     geometry: Resize  # to become a union told apart by `kind`
@@ -103,9 +111,16 @@ class Manifest(_Part):
     settings: dict[str, Any]
     training: Training
     limits: Limits
+    score: tuple[TopMean, ...] = ()  # how the score follows from the map; empty: the network alone knows
     integrity: IntegrityLimits | None = None  # None: raw sets are not checked; takt relearn adds them
     mm_per_px: Annotated[float, Field(gt=0)] | None = None
     files: dict[str, Sha256]
+
+    @model_validator(mode="after")
+    def _zones_need_a_rule(self) -> "Manifest":
+        if self.limits.zones and not self.score:
+            raise ValueError("zones need a method that states how its score follows from the map: teach again")
+        return self
 
 
 @dataclass(frozen=True)
@@ -167,7 +182,7 @@ def write(path: Path, facts: Mapping[str, Any]) -> Recipe:
     """
     files = {name: _sha256(path / name) for name in _files(path)}
     try:
-        manifest = Manifest(**facts, files=files)
+        manifest = Manifest(**{**facts, "format": FORMAT, "files": files})
     except ValidationError as error:
         raise RecipeError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
