@@ -11,7 +11,7 @@ from engines.build import engine_key
 from engines.recipe import Recipe
 from engines.settings import checked
 from pipeline import cameras, plcs
-from pipeline.config import LineConfig
+from pipeline.config import CameraConfig, LineConfig, check_timing
 from pipeline.curve import curve_of, is_local
 from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
@@ -30,6 +30,7 @@ def check_line(config: LineConfig) -> Iterator[str]:
     """
     state = _check_state(config.state)
     _check_idle(config)
+    check_timing(config.timing, config.source)
     loaded = {number: recipes.load(path) for number, path in config.recipe_paths().items()}
     for number, recipe in loaded.items():
         _check_channels(config, recipe)
@@ -39,12 +40,18 @@ def check_line(config: LineConfig) -> Iterator[str]:
     yield from refuse(config, loaded, [settings for _, settings in watching])
     for camera, settings in watching:
         cameras.replayed(camera.kind, settings)
+        _check_exposures(config, camera, cameras.gap_ms(camera.kind, settings))
         yield f"camera {camera.name}: {camera.kind}, {len(camera.channels)} channels, {camera.slots} slots"
     checked(plcs.driver(config.plc.kind).Settings, config.plc.settings, "plc.settings", ConfigError)
     yield f"plc: {config.plc.kind}"
     if config.conveyor:
         belt = conveyor_settings(config)
         _check_port(belt.host, belt.port, "conveyor.settings.port")
+        if belt.least_ms < config.timing.takt_ms:
+            raise ConfigError(
+                f"conveyor.settings.takt_ms: panels may follow within {belt.least_ms} ms, three quarters of it, and"
+                f" timing.takt_ms is {config.timing.takt_ms}: slow the conveyor, or lower timing.takt_ms"
+            )
         yield f"conveyor: one panel every {belt.takt_ms} ms on {belt.host}:{belt.port}"
     yield from _check_bus(config)
     yield from _check_memory(config)
@@ -68,6 +75,23 @@ def _check_channels(config: LineConfig, recipe: Recipe) -> None:
         raise ConfigError(
             f"cameras deliver {', '.join(ours)}; recipe {recipe.path.name} was taught on {', '.join(theirs)}:"
             " put the channels into that order, or teach again"
+        )
+
+
+def _check_exposures(config: LineConfig, camera: CameraConfig, gap_ms: float | None) -> None:
+    """A set's exposures in their window, and none begun after its end was thought to be seen."""
+    if gap_ms is None:  # not known to the driver
+        return
+    timing, last_ms = config.timing, (len(camera.channels) - 1) * gap_ms
+    if last_ms > timing.exposure_ms:
+        raise ConfigError(
+            f"camera {camera.name}: the last exposure begins {last_ms:g} ms after the edge, timing.exposure_ms is"
+            f" {timing.exposure_ms}: raise it, or expose for a shorter time"
+        )
+    if timing.quiet_ms <= 2 * gap_ms:  # the next frame begins one gap later, and is delivered after another
+        raise ConfigError(
+            f"camera {camera.name}: an exposure begins every {gap_ms:g} ms, so a frame too many may come"
+            f" {2 * gap_ms:g} ms after the last one began: set timing.quiet_ms above that ({timing.quiet_ms} now)"
         )
 
 

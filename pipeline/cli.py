@@ -30,7 +30,7 @@ DEMO = Path(__file__).parent / "demo"
 @app.command()
 def demo(
     panels: Annotated[int, typer.Option(min=1, help="how many panels pass")] = 200,
-    takt_ms: Annotated[int, typer.Option("--takt", min=20, help="milliseconds from panel to panel")] = 150,
+    takt_ms: Annotated[int, typer.Option("--takt", min=50, help="milliseconds from panel to panel")] = 150,
     out: Annotated[Path, typer.Option(help="where ledger, store and evidence go")] = Path("takt-demo"),
     json_file: JsonFile = None,
 ) -> None:
@@ -46,10 +46,11 @@ def demo(
     if conveyor is None:
         raise ConfigError(f"{line} has no conveyor: delete {out} and start again")
     conveyor = conveyor.model_copy(update={"settings": conveyor.settings | belt})
+    timing = config.timing.at_takt(takt_ms * 3 // 4)
     outcomes = f"tcp://127.0.0.1:{_free_port(int(config.bus.outcomes.rpartition(':')[2]))}"
     bus = config.bus.model_copy(update={"outcomes": outcomes})
     CONSOLE.print(f"line file {line}; outcomes are published on {outcomes}")
-    _run(config.model_copy(update={"plc": plc, "conveyor": conveyor, "bus": bus}), json_file)
+    _run(config.model_copy(update={"plc": plc, "conveyor": conveyor, "timing": timing, "bus": bus}), json_file)
 
 
 @app.command()

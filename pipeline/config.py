@@ -51,14 +51,20 @@ class TimingConfig(Settings):
 
     window_ms: Positive = 1000  # a verdict later than this is late; the PLC's own window wins if it is shorter
     margin_ms: Positive = 40  # the reject is written this long before the window ends
-    # early_ms and exposure_ms together stay below the time between two panels, or one's pictures may be another's
+    # exposure_ms with early_ms, and with quiet_ms, stays below takt_ms, or one's pictures may be another's
+    takt_ms: Positive = 350  # the least time between two panels; nearer ones are faults where pictures may be mixed
     early_ms: Positive = 100  # an exposure may begin this long before the bridge sees the edge; seen later: fault
-    exposure_ms: Positive = 300  # all exposures of a set lie inside this
+    exposure_ms: Positive = 200  # all exposures of a set lie inside this
     settle_ms: Positive = 100  # read-out: a frame may arrive this long after its exposure
     quiet_ms: Positive = 10  # no frame for this long after a set's last exposure began: the set is over
     poll_ms: Positive = 2  # pause between two looks at the PLC
     ack_ms: Positive = 500  # the PLC acknowledges within this after the window, else UNACKNOWLEDGED
     stall_ms: Positive = 400  # no heartbeat when the inspector's last loop turn is older
+
+    def at_takt(self, takt_ms: int) -> "TimingConfig":
+        """The same with windows that fit panels which follow as fast as this; never wider ones."""
+        early_ms = min(self.early_ms, takt_ms - self.exposure_ms - 1)
+        return self.model_copy(update={"takt_ms": min(self.takt_ms, takt_ms), "early_ms": early_ms})
 
 
 class PlcConfig(Settings):
@@ -201,9 +207,20 @@ def _check_names(config: LineConfig, path: Path) -> None:
         if len(set(camera.channels)) < len(camera.channels):
             raise ConfigError(f"{path}: camera {camera.name}: two channels have the same name")
     _check_recipe_numbers(config, path)
-    timing = config.timing
+    check_timing(config.timing, path)
+
+
+def check_timing(timing: TimingConfig, path: Path) -> None:
+    """Times that contradict each other: nothing would pass, or pictures could be mixed up."""
     if timing.margin_ms >= timing.window_ms:
         raise ConfigError(f"{path}: timing.margin_ms must be below window_ms, else nothing passes in time")
+    for name, ms in {"early_ms": timing.early_ms, "quiet_ms": timing.quiet_ms}.items():
+        if timing.exposure_ms + ms >= timing.takt_ms:
+            raise ConfigError(
+                f"{path}: timing.exposure_ms + {name} is {timing.exposure_ms + ms} and must be below takt_ms"
+                f" ({timing.takt_ms}), else a panel's pictures may be the next one's: lower them, or set takt_ms to"
+                " the least time between two panels"
+            )
 
 
 def _check_recipe_numbers(config: LineConfig, path: Path) -> None:

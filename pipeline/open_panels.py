@@ -45,6 +45,8 @@ class Terms:
     margin_ns: int
     ack_ns: int
     early_ns: int  # an edge that may be older than this when it is seen belongs to no exposure for certain
+    exposure_ns: int  # all exposures of a panel begin within this after its edge
+    takt_ns: int  # the least time between two edges
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ def terms_of(config: LineConfig) -> Terms:
         bounds = (limits.low, limits.image, recipe.manifest.mm_per_px)
         expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, *bounds)
     cameras = tuple(camera.name for camera in config.cameras)
-    window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS, timing.early_ms * MS)
-    return Terms(config.station, cameras, expected, *window)
+    window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
+    apart = (timing.early_ms * MS, timing.exposure_ms * MS, timing.takt_ms * MS)
+    return Terms(config.station, cameras, expected, *window, *apart)
 
 
 def terms_record(terms: Terms) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def bench_faults(
     triggers: Annotated[int, typer.Option(min=1, help="how many panels are triggered")] = 100_000,
     process_faults: Annotated[int, typer.Option(min=0, help="kills, stops and black holes over the run")] = 50,
     rate: Annotated[float, typer.Option(min=0, max=0.05, help="of each kind of message and pixel fault")] = 0.01,
-    takt_ms: Annotated[int, typer.Option("--takt", min=8, help="milliseconds from panel to panel")] = 18,
+    takt_ms: Annotated[int, typer.Option("--takt", min=12, help="milliseconds from panel to panel")] = 18,
     seed: Annotated[int, typer.Option(min=0, help="of everything that is drawn by lot")] = 0,
     out: Annotated[Path, typer.Option(help="new folder for the line's state and report.html")] = Path("takt-faults"),
     keep: Annotated[bool, typer.Option(help="leave every panel's pictures there: 25 kB a panel")] = False,

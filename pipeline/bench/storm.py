@@ -22,6 +22,7 @@ CAMERAS = {"left": CHANNELS[:2], "right": CHANNELS[2:]}
 STAGES = ("archiver", "plc_bridge", "inspector", "capture_left", "capture_right")
 RELAYED = ("inspector", "capture_left", "capture_right")  # those that a black hole can part from the bridge
 PROCESS_KINDS = ("kill", "stop", "hole")
+GAP_MS, EXPOSURE_MS = 1.5, 2  # from exposure to exposure; all of a set begin within
 BLIND_KINDS = ("drop_frames", "miss_exposures", "extra_frames", "fail_at")  # of one frame
 PIXEL_KINDS = (*BLIND_KINDS, "empty_fields")
 OUTAGE_S = (0.2, 2.0)  # of a stop or a black hole
@@ -34,7 +35,7 @@ class Storm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     triggers: Annotated[int, Field(ge=1)] = 100_000
-    takt_ms: Annotated[int, Field(ge=8)] = 18
+    takt_ms: Annotated[int, Field(ge=12)] = 18
     rate: Annotated[float, Field(ge=0, le=0.05)] = 0.01  # of every kind, of the messages or panels that it suits
     process_faults: Annotated[int, Field(ge=0)] = 50
     hold_ms: Annotated[int, Field(ge=0, le=WINDOW_MS)] = 40  # verdicts wait for up to so long on the way
@@ -114,12 +115,14 @@ def line(storm: Storm, state: Path) -> LineConfig:
 
 
 def _timing(storm: Storm) -> dict[str, int]:
-    """`early_ms` and `exposure_ms` together stay below the least distance of two panels, three quarters of a takt."""
+    """The windows are as wide as they may be."""
+    takt_ms = storm.takt_ms * 3 // 4  # the belt's least
     return {
         "window_ms": WINDOW_MS,
         "margin_ms": MARGIN_MS,
-        "early_ms": max(storm.takt_ms * 3 // 4 - 3, 1),
-        "exposure_ms": 2,
+        "takt_ms": takt_ms,
+        "early_ms": takt_ms - EXPOSURE_MS - 1,
+        "exposure_ms": EXPOSURE_MS,
         "settle_ms": 20,
         "quiet_ms": 5,
         "poll_ms": 1,
@@ -129,7 +132,7 @@ def _timing(storm: Storm) -> dict[str, int]:
 
 
 def _camera(name: str, faults: Spots) -> dict[str, Any]:
-    own = {"plan": PLAN.model_dump(), "look": LOOK.model_dump(), "exposure_ms": 1.5, "faults": faults}
+    own = {"plan": PLAN.model_dump(), "look": LOOK.model_dump(), "exposure_ms": GAP_MS, "faults": faults}
     small = {"slots": 16, "slot_mb": 0.02}
     return {"name": name, "kind": "simulated", "channels": CAMERAS[name], "settings": own} | small
 

@@ -74,6 +74,15 @@ def open_camera(kind: str, settings: BaseModel, channels: tuple[str, ...]) -> Ab
     return plugins.load("pipeline.cameras", kind).open_camera(settings, channels)
 
 
+def gap_ms(kind: str, settings: BaseModel) -> float | None:
+    """From the begin of one exposure of a set to that of the next, which is also when it ends; None: not known.
+
+    A kind of camera that knows it has a function `gap_ms(settings)`.
+    """
+    module = plugins.load("pipeline.cameras", kind)
+    return module.gap_ms(settings) if hasattr(module, "gap_ms") else None
+
+
 def replayed(kind: str, settings: BaseModel) -> list[str] | None:
     """Names of the panels, `<defect>/<panel>`, that a camera replays; None for one that looks at the world."""
     module = plugins.load("pipeline.cameras", kind)

@@ -114,6 +114,11 @@ class FolderCamera:
         return np.zeros_like(frame) if shot.panel == EMPTY_FIELD else frame
 
 
+def gap_ms(settings: Settings) -> float:
+    """From one exposure of a set to the next."""
+    return settings.exposure_ms
+
+
 @contextmanager
 def open_camera(settings: Settings, channels: tuple[str, ...]) -> Iterator[FolderCamera]:
     """A replay of `channels`, which may be some of the panels' own.

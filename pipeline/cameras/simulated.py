@@ -98,6 +98,11 @@ class SimulatedCamera:
         return _without_offset(frames, self._look)
 
 
+def gap_ms(settings: Settings) -> float:
+    """From one exposure of a set to the next."""
+    return settings.exposure_ms
+
+
 @contextmanager
 def open_camera(settings: Settings, channels: tuple[str, ...]) -> Iterator[SimulatedCamera]:
     """A camera at the end of `settings.wire`.

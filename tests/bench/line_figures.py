@@ -73,6 +73,7 @@ def _config(place: Path, panels: int, takt_ms: int, slot_mb: float, camera: dict
     conveyor = config.conveyor.model_copy(update={"settings": belt})
     bus = config.bus.model_copy(update={"outcomes": "tcp://127.0.0.1:5571"})
     changes = {"cameras": (top,), "plc": plc, "conveyor": conveyor, "bus": bus, "state_dir": place}
+    changes["timing"] = config.timing.at_takt(takt_ms * 3 // 4)
     return config.model_copy(update=changes)
 
 

@@ -74,9 +74,10 @@ def measured(recipe: Path, panels: Path, takt_ms: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="takt-pictures-") as place:
         line = Path(place) / "line.toml"
         channels = [channel.name for channel in loaded.manifest.channels]
-        least_ms = takt_ms * 3 // 4  # of the belt; a set's exposures take 40 ms
         names = {"recipe": str(recipe), "set": str(panels), "channels": channels}
-        line.write_text(LINE.format(takt=takt_ms, least=least_ms, early=least_ms - 41, **{key: json.dumps(value) for key, value in names.items()}))
+        least_ms = takt_ms * 3 // 4  # of the belt; a set's exposures take 40 ms
+        times = {"takt": takt_ms, "least": least_ms, "early": least_ms - 41}
+        line.write_text(LINE.format(**times, **{key: json.dumps(value) for key, value in names.items()}))
         summary = run_line(load(line), CONSOLE)
     return {"eval": figures, "line": summary, "agree": agree(figures, summary)}
 

@@ -13,7 +13,7 @@ def _tokens(line: Line, step: str) -> set[str]:
 
 def test_k_waiting_panels_cost_one_network_call(start: Callable[..., Line]) -> None:
     """The inspector is held until the camera has delivered k sets; the PLC has four slots, so k is at most four."""
-    conveyor = {"settings": {"takt_ms": 60, "window_ms": 5000, "panels": 16}}
+    conveyor = {"settings": {"takt_ms": 100, "window_ms": 5000, "panels": 16}}
     line = start(timing=PATIENT, conveyor=conveyor)
     for waiting in (2, 3, 4):
         line.until_decided(len(line.rows()) + 1)

@@ -131,7 +131,7 @@ def test_a_full_ring_is_a_named_reject_and_never_an_overwrite(start: Callable[..
     """Two slots and an inspector that is held: the sets that wait keep their pixels, later ones are refused."""
     patient = {"window_ms": 5000, "stall_ms": 5000}
     cameras = [toy_line.camera("top", faults={}) | {"slots": 2}]
-    conveyor = {"settings": {"takt_ms": 60, "window_ms": 5000, "panels": 12}}
+    conveyor = {"settings": {"takt_ms": 100, "window_ms": 5000, "panels": 12}}
     line = start(timing=patient, cameras=cameras, conveyor=conveyor, archive={"sample_passes": 1.0, "slots": 40})
     line.until_decided(2)
     with line.frozen("inspector"):

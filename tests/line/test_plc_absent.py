@@ -22,7 +22,7 @@ def plc_of(config: LineConfig) -> Iterator[SpawnProcess]:
     """A simulated PLC outside the line, as a real one is."""
     wire = Path(config.cameras[0].settings["wire"])
     port = config.plc.settings["port"]
-    settings = Settings(port=port, takt_ms=80, window_ms=800, record=record_path(config), wires=(wire,))
+    settings = Settings(port=port, takt_ms=toy_line.TAKT_MS, window_ms=800, record=record_path(config), wires=(wire,))
     process = multiprocessing.get_context("spawn").Process(target=run_simulated_plc, args=(settings,))
     process.start()
     try:

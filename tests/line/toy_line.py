@@ -17,6 +17,7 @@ from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Tr
 FRAME_PX, INPUT_PX, CELL_PX = 96, 32, 4
 CHANNELS = ("dark_left_surface", "dark_right_surface")
 LIMIT, LOWEST = 56 / 255, 30 / 255  # good panels lie at 44 grey levels, dust 21 and more above, an empty field at 10
+TAKT_MS, EXPOSURE_MS = 120, 10
 Table = dict[str, Any]
 
 
@@ -74,9 +75,16 @@ def camera(name: str, channels: tuple[str, ...] = CHANNELS, **settings: Any) -> 
     return {"name": name, "kind": "simulated", "channels": list(channels), "slot_mb": 0.05, "settings": own}
 
 
+def timing(takt_ms: int) -> Table:
+    """Windows as wide as a conveyor of this takt allows."""
+    least_ms = takt_ms * 3 // 4
+    return {"takt_ms": least_ms, "early_ms": least_ms - EXPOSURE_MS - 1, "exposure_ms": EXPOSURE_MS}
+
+
 def line_table(folder: Path, recipe: Path, **changes: Any) -> Table:
     """A line file's content: everything of its own below `folder`; `changes` are merged into its tables."""
     port = free_port()
+    takt_ms = (changes.get("conveyor") or {}).get("settings", {}).get("takt_ms", TAKT_MS)
     table: Table = {
         "format": 1,
         "station": "toy",
@@ -84,10 +92,10 @@ def line_table(folder: Path, recipe: Path, **changes: Any) -> Table:
         "allow": ["unproven_recipe"],
         "recipes": {"1": str(recipe)},
         "engine": {"threads": 1, "max_batch": 8},
-        "timing": {"window_ms": 800, "ack_ms": 300},
+        "timing": timing(takt_ms) | {"window_ms": 800, "ack_ms": 300},
         "cameras": [camera("top")],
         "plc": {"kind": "modbus", "settings": {"port": port}},
-        "conveyor": {"settings": {"takt_ms": 80, "window_ms": 800}},
+        "conveyor": {"settings": {"takt_ms": takt_ms, "window_ms": 800}},
         "bus": {"outcomes": f"tcp://127.0.0.1:{free_port()}"},
     }
     return merged(table, changes)

@@ -30,7 +30,8 @@ STATION, INSPECTOR, CAMERAS = "cell_1", "inspector", ("top", "side")
 RECIPE_NO, OTHER_NO = 3, 4
 EXPECTED = Expected("recipe-a", "calibration-a", "ab12ef" * 5, low=0.1, limit=0.5, mm_per_px=0.05)
 OTHER = Expected("recipe-b", "calibration-b", "0c0c0c" * 5, low=0.1, limit=0.5)
-TERMS = Terms(STATION, CAMERAS, {RECIPE_NO: EXPECTED, OTHER_NO: OTHER}, 1000 * MS, 40 * MS, 500 * MS, 100 * MS)
+KNOWN = {RECIPE_NO: EXPECTED, OTHER_NO: OTHER}
+TERMS = Terms(STATION, CAMERAS, KNOWN, 1000 * MS, 40 * MS, 500 * MS, 100 * MS, 0, 0)  # panels may follow at once
 DEADLINE_MS, GIVE_UP_MS = 960, 1501  # of a panel that was triggered at 0
 
 

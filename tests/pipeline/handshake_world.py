@@ -88,7 +88,7 @@ class World(NamedTuple):
 
 
 def place(cameras: tuple[str, ...], seqs: tuple[int, ...], wrong: tuple[tuple[str, ...], ...], mishaps: int) -> Place:
-    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1, UNIT)
+    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1, UNIT, 0, 0)
     return Place(terms, seqs, wrong, mishaps)
 
 

@@ -13,8 +13,9 @@ from line.toy_line import CHANNELS, camera
 
 from engines import recipe as recipes
 from engines.errors import TaktError
+from pipeline.bench import storm
 from pipeline.check import check_line
-from pipeline.config import load
+from pipeline.config import check_timing, load
 from pipeline.refusals import refuse
 
 LineFile = Callable[..., Path]
@@ -55,6 +56,11 @@ def test_a_good_line_is_told_in_order_and_can_start(line_file: LineFile) -> None
         ({"conveyor": {"settings": {"takt": 1}}}, "takt: unknown setting; did you mean 'takt_ms'?"),
         ({"timing": {"window_ms": "long"}}, "timing.window_ms: input should be a valid integer"),
         ({"timing": {"window_ms": 40}}, "timing.margin_ms must be below window_ms"),
+        ({"timing": {"early_ms": 80}}, "exposure_ms + early_ms is 90 and must be below takt_ms (90), else a panel's"),
+        ({"timing": {"quiet_ms": 80}}, "exposure_ms + quiet_ms is 90 and must be below takt_ms (90), else a panel's"),
+        ({"timing": {"takt_ms": 91}}, "panels may follow within 90 ms, three quarters of it, and timing.takt_ms is 91"),
+        ({"timing": {"exposure_ms": 1}}, "the last exposure begins 2 ms after the edge, timing.exposure_ms is 1"),
+        ({"timing": {"quiet_ms": 4}}, "a frame too many may come 4 ms after the last one began: set timing.quiet_ms"),
         ({"format": 2}, "format 2 is newer than 1: update takt"),
         ({"plc": {"kind": "modbsu"}}, "no 'modbsu' in pipeline.plcs; there is"),
         ({"plc": {"kind": "registers", "settings": None}}, "'registers' is no kind of PLC; there is modbus"),
@@ -69,6 +75,29 @@ def test_a_wrong_setting_is_named(line_file: LineFile, changes: dict, said: str)
     if changes.get("cameras") == "huge":
         changes = changes | {"cameras": [camera("top") | {"slot_mb": 100_000.0}]}
     assert said in refusal(line_file(**changes))
+
+
+def test_times_that_just_fit_are_taken(line_file: LineFile) -> None:
+    """Early, exposure, least takt and quiet at their bounds."""
+    at_bound = {"early_ms": 79, "takt_ms": 90, "quiet_ms": 5}
+    assert list(check_line(load(line_file(timing=at_bound))))
+    assert list(check_line(load(line_file(timing={"exposure_ms": 2}))))
+
+
+@pytest.mark.parametrize("takt_ms", [50, 100, 150, 500])
+def test_the_demos_windows_follow_its_takt(takt_ms: int) -> None:
+    timing = load(DEMO_LINE).timing
+    fitted = timing.at_takt(takt_ms * 3 // 4)
+    check_timing(fitted, DEMO_LINE)
+    assert fitted.takt_ms <= takt_ms * 3 // 4
+    assert fitted == timing or takt_ms < 150
+
+
+@pytest.mark.parametrize("takt_ms", [12, 18, 30])
+def test_the_storms_windows_fit_its_takt(tmp_path: Path, takt_ms: int) -> None:
+    config = storm.line(storm.Storm(takt_ms=takt_ms), tmp_path)
+    check_timing(config.timing, config.source)
+    assert config.timing.takt_ms == takt_ms * 3 // 4
 
 
 def test_a_wrong_camera_setting_is_named(line_file: LineFile) -> None:

@@ -163,9 +163,9 @@ class Line:
             self._counts["blocked"] += not self._blocked
             self._blocked = True
             return
-        takt_ns = self._settings.takt_ms * MS
+        takt_ns, least_ns = self._settings.takt_ms * MS, self._settings.least_ms * MS
         # after a stand the next panel is a whole takt away; small delays must not add up
-        self._due_ns = now_ns + takt_ns if self._blocked else max(due_ns + takt_ns, now_ns + takt_ns * 3 // 4)
+        self._due_ns = now_ns + takt_ns if self._blocked else max(due_ns + takt_ns, now_ns + least_ns)
         self._blocked = False
         self._trigger(slot, now_ns)
 

@@ -28,6 +28,11 @@ class Settings(BaseModel):
     skip_seqs: frozenset[Sequence] = frozenset()  # fault: counted, but never triggered
     unacknowledged_seqs: frozenset[Sequence] = frozenset()  # fault: decided, but the vision system never hears
 
+    @property
+    def least_ms(self) -> int:
+        """The least time between two panels: after a small delay the belt makes up for it."""
+        return self.takt_ms * 3 // 4
+
     def panel_id(self, panel: int, seq: int) -> str:
         """The bar code of physical panel `panel`."""
         ids = self.panel_ids or ()
