@@ -235,6 +235,15 @@ class Bus:
         socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
         return self._connect(socket, endpoints, [topic])
 
+    def counted(self) -> dict[str, float | dict[tuple[str, ...], float]]:
+        """For metrics: what was dropped and lost on all ports, and who was refused at the door."""
+        lost: Counter[tuple[str, ...]] = Counter()
+        for port in self._ports:
+            lost.update({(topic,): float(count) for topic, count in list(port.lost.items())})
+        refused = sum(self.door.refused.values()) if self.door else 0
+        dropped = sum(port.dropped.total() for port in self._ports)
+        return {"messages_dropped": dropped, "messages_lost": dict(lost), "clients_refused": refused}
+
     def watch(self, descriptor: int) -> None:
         """Let `poll` wake up for a file descriptor too."""
         self._poller.register(descriptor, zmq.POLLIN)

@@ -98,6 +98,20 @@ class BusConfig(Settings):
     control_bind: str | None = None  # where the bridge binds, if a relay stands between it and its stages
 
 
+class MetricsConfig(Settings):
+    """What Prometheus reads: one port a process, on this host's loopback only."""
+
+    enabled: bool = True
+    first_port: Annotated[int, Field(ge=1024, le=65_000)] = 5580  # the supervisor's; takt check lists the others
+
+
+class LogConfig(Settings):
+    """How much of the logs is kept, of every process."""
+
+    max_mb: Annotated[float, Field(gt=0)] = 10.0  # a file's size, before the next one is begun
+    keep: Annotated[int, Field(ge=1, le=100)] = 4  # files besides the newest
+
+
 class SupervisorConfig(Settings):
     """How often a stage may come back before the line stops."""
 
@@ -122,6 +136,8 @@ class LineConfig(Settings):
     conveyor: ConveyorConfig | None = None
     archive: ArchiveConfig = ArchiveConfig()
     bus: BusConfig = BusConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    logs: LogConfig = LogConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
     source: LaxPath = Path()  # the file this came from; set by `load`
 

@@ -76,6 +76,11 @@ class Ledger:
         self._owed.append({"step": step, "wall": _wall(now), **_finite(what)})
         self._catch_up(now)
 
+    @property
+    def owed(self) -> int:
+        """Records that could not be written yet."""
+        return len(self._owed)
+
     def catch_up(self) -> None:
         """Write what could not be written before.
 

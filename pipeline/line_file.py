@@ -11,7 +11,15 @@ from pydantic.fields import FieldInfo
 
 from engines import plugins
 from pipeline import plcs
-from pipeline.config import ArchiveConfig, BusConfig, EngineConfig, SupervisorConfig, TimingConfig
+from pipeline.config import (
+    ArchiveConfig,
+    BusConfig,
+    EngineConfig,
+    LogConfig,
+    MetricsConfig,
+    SupervisorConfig,
+    TimingConfig,
+)
 from pipeline.errors import ConfigError
 from pipeline.plcs.simulated import Settings as ConveyorSettings
 
@@ -27,6 +35,10 @@ station = "front"                 # names this place on the line in every messag
 [recipes]                         # the PLC's recipe number -> recipe folder, from this file's folder
 1 = "recipe"
 """
+NOTES = {
+    "metrics": "\n# Prometheus series, on this host's loopback only: one port a process from first_port on.",
+    "logs": "\n# One file a process, one JSON object a line.",
+}
 CAMERA = """
 [[cameras]]                       # repeat for every camera of this station
 name = "top"
@@ -68,7 +80,9 @@ def _parts(camera: ModuleType, kind: str, driver: ModuleType, simulated: bool) -
         yield "\n# A conveyor of ours with its PLC; delete this table where a real PLC is connected."
         yield _table("conveyor.settings", ConveyorSettings, hidden=FROM_THE_LINE)
     sections = {"engine": EngineConfig, "timing": TimingConfig, "archive": ArchiveConfig, "bus": BusConfig}
-    for name, model in (sections | {"supervisor": SupervisorConfig}).items():
+    sections |= {"metrics": MetricsConfig, "logs": LogConfig, "supervisor": SupervisorConfig}
+    for name, model in sections.items():
+        yield NOTES.get(name, "")
         yield _table(name, model)
 
 

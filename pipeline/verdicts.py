@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from engines.decide import Problem
 from engines.detector import Detector, Finding
 from pipeline.messages import Defect, Fault, LowMask, Outcome, Timing, Trigger, Verdict
+from pipeline.metrics import Metrics
 
 MOST_DEFECTS = 64
 PROBLEMS = {
@@ -57,6 +58,18 @@ def verdict_of(
             decided_ns=time.monotonic_ns(),
         ),
     )
+
+
+def note(metrics: Metrics, verdict: Verdict) -> None:
+    """Count its fault and the times of its steps."""
+    if verdict.fault:
+        metrics.count("set_faults", verdict.fault)
+    taken, ends = verdict.timing, {"wait": verdict.timing.started_ns, "inspect": verdict.timing.network_ns}
+    began_ns = taken.joined_ns
+    for step, end_ns in (ends | {"decide": taken.decided_ns}).items():
+        if end_ns:  # 0: the network did not run
+            metrics.observe("step_seconds", (end_ns - began_ns) / 1e9, step)
+            began_ns = end_ns
 
 
 def _defects(finding: Finding | None) -> tuple[Defect, ...]:

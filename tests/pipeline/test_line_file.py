@@ -11,7 +11,16 @@ from engines.errors import UsageError
 from pipeline import plcs
 from pipeline.cameras.simulated import Settings as CameraSettings
 from pipeline.check import check_line
-from pipeline.config import ArchiveConfig, BusConfig, EngineConfig, SupervisorConfig, TimingConfig, load
+from pipeline.config import (
+    ArchiveConfig,
+    BusConfig,
+    EngineConfig,
+    LogConfig,
+    MetricsConfig,
+    SupervisorConfig,
+    TimingConfig,
+    load,
+)
 from pipeline.errors import ConfigError
 from pipeline.line_file import FROM_THE_LINE, write_line
 from pipeline.plcs.modbus import Settings as ModbusSettings
@@ -23,6 +32,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "timing": TimingConfig,
     "archive": ArchiveConfig,
     "bus": BusConfig,
+    "metrics": MetricsConfig,
+    "logs": LogConfig,
     "supervisor": SupervisorConfig,
     "cameras.settings": CameraSettings,
     "conveyor.settings": ConveyorSettings,
