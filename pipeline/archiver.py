@@ -20,6 +20,7 @@ from pipeline.frames import Reader, digest_of
 from pipeline.ledger import ledger_files
 from pipeline.log import logger
 from pipeline.messages import Evidence, Frames
+from pipeline.metrics import Metrics, Reading
 from pipeline.stage import Life
 from pipeline.store import Store
 
@@ -51,7 +52,9 @@ def _opened(config: LineConfig, life: Life, bus: Bus) -> "Archiver | None":
     """The archiver once its store and folders can be opened; panels go on meanwhile. None: stopped before that."""
     while not life.stopping:
         try:
-            return Archiver(config, bus, Store(config.state))
+            archiver = Archiver(config, bus, Store(config.state), life.metrics)
+            life.metrics.read(archiver.reading)
+            return archiver
         except (StoreError, OSError) as error:
             life.tell("error", str(error))
             bus.poll(TURN_MS)
@@ -65,6 +68,7 @@ class Archiver:
     config: LineConfig
     bus: Bus
     store: Store
+    metrics: Metrics = field(default_factory=Metrics)
     reader: Reader = field(default_factory=Reader)
     kept: int = 0
     lost: int = 0
@@ -88,15 +92,18 @@ class Archiver:
     def turn(self, now_ns: int) -> None:
         """Evidence first; one set is compressed a turn, so that new evidence never waits long."""
         for received in self.port.drain():
-            self._keep(received)
+            with self.metrics.timed("step_seconds", "spool"):
+                self._keep(received)
         if now_ns - self._tried_ns > RETRY_NS:
             self._tried_ns = now_ns
             self._try_again()
         if now_ns - self._followed_ns > FOLLOW_NS and "store" not in self.alarms:
             self._followed_ns = now_ns
-            self.follow()
+            with self.metrics.timed("step_seconds", "follow"):
+                self.follow()
         if self.spooled:
-            self._compress(self.spooled.pop(0))
+            with self.metrics.timed("step_seconds", "compress"):
+                self._compress(self.spooled.pop(0))
 
     def finish(self) -> None:
         """Everything that has arrived, to the disk and the store."""
@@ -119,6 +126,10 @@ class Archiver:
             "anchors": self.follower.anchors,
             "messages_dropped": self.port.dropped.total(),
         }
+
+    def reading(self) -> Reading:
+        """What a scrape finds."""
+        return {**self.counters(), "archive_alarm": bool(self.alarms)}
 
     def follow(self) -> None:
         """Bring the store up to the ledger's end; what it does not take now is read again later."""

@@ -12,6 +12,7 @@ from pipeline.frames import Carrier, FrameCarrier, Ring, RingCarrier, digest_of
 from pipeline.grabber import FilledSet, Grabber
 from pipeline.log import logger
 from pipeline.messages import Captured, Fault, Frames, ImageSet, Presence, Trigger
+from pipeline.metrics import Metrics, Reading
 from pipeline.stage import Life
 from pipeline.stages import inspectors
 
@@ -29,7 +30,8 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
     with cameras.open_camera(camera_config.kind, settings, camera_config.channels) as camera:
         grabber = Grabber(camera, ring, len(camera_config.channels))
         try:
-            capture = Capture(config, camera_config, life.name, bus, ring, grabber)
+            capture = Capture(config, camera_config, life.name, bus, ring, grabber, life.metrics)
+            life.metrics.read(capture.reading)
             bus.watch(grabber.wake)
             while not life.stopping:
                 bus.poll(capture.patience_ms(time.monotonic_ns()))
@@ -54,6 +56,7 @@ class Capture:
     bus: Bus
     ring: Ring
     grabber: Grabber
+    metrics: Metrics = field(default_factory=Metrics)
     triggers: dict[str, Trigger] = field(default_factory=dict)
     filled: dict[int, FilledSet] = field(default_factory=dict)
     shipped: dict[str, tuple[FilledSet, str]] = field(default_factory=dict)  # by token, until they are confirmed
@@ -116,6 +119,10 @@ class Capture:
             "messages_dropped": self.control.dropped.total(),
         }
 
+    def reading(self) -> Reading:
+        """What a scrape finds."""
+        return {**self.counters(), "queue": {("triggers",): len(self.triggers), ("sets",): len(self.filled)}}
+
     def _is_ours(self, trigger: Trigger) -> bool:
         """For this camera, to an inspector that it knows, and not open already."""
         known = self.camera.name in trigger.cameras and trigger.inspector in self.images
@@ -160,6 +167,8 @@ class Capture:
             return
         self.carrier.sent(filled.slot, sent if isinstance(sent, Tracker) else None)
         self.paired += 1
+        self.metrics.observe("step_seconds", (ready_ns - filled.exposed_ns) / 1e9, "expose")
+        self.metrics.observe("step_seconds", (time.monotonic_ns() - ready_ns) / 1e9, "ship")
         self.shipped[trigger.token] = (filled, frames.digest)
 
     def _confirm(self, token: str) -> None:
@@ -172,6 +181,8 @@ class Capture:
         return self.ring.room(filled.slot)[: channels * height * width * (2 if filled.dtype == "uint16" else 1)]
 
     def _report(self, token: str, filled: FilledSet | None, digest: str, fault: Fault | None) -> None:
+        if fault:
+            self.metrics.count("set_faults", fault)
         channels = len(self.camera.channels)
         ids = range(filled.index * channels, (filled.index + 1) * channels) if filled else ()
         captured = Captured(

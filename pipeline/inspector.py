@@ -19,9 +19,10 @@ from pipeline.evidence import EvidenceSender
 from pipeline.frames import Held, Reader, combined_digest, digest_of
 from pipeline.log import logger
 from pipeline.messages import Fault, ImageSet, Outcome, Presence, Trigger, Verdict
+from pipeline.metrics import Metrics, Reading
 from pipeline.plcs import SLOTS
 from pipeline.stage import Life
-from pipeline.verdicts import Judged, verdict_of
+from pipeline.verdicts import Judged, note, verdict_of
 
 LOG = logger("inspector")
 TURN_MS = 10
@@ -35,7 +36,8 @@ WRAP = 1 << 32
 def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
     """Inspect until asked to stop."""
     with open_detectors(config) as detectors:
-        inspector = Inspector(config, life.name, bus, detectors)
+        inspector = Inspector(config, life.name, bus, detectors, life.metrics)
+        life.metrics.read(inspector.reading)
         while not life.stopping:
             bus.poll(TURN_MS)
             inspector.turn(time.monotonic_ns())
@@ -88,6 +90,7 @@ class Inspector:
     name: str
     bus: Bus
     detectors: dict[str, Detector]
+    metrics: Metrics = field(default_factory=Metrics)
     joins: dict[str, Join] = field(default_factory=dict)
     reader: Reader = field(default_factory=Reader)
     history: History = field(default_factory=History)
@@ -130,6 +133,10 @@ class Inspector:
         counted["messages_dropped"] = self.control.dropped.total() + self.images.dropped.total()
         return counted | {"carried_ms": carried, "evidence_dropped": self.evidence.dropped}
 
+    def reading(self) -> Reading:
+        """What a scrape finds."""
+        return {**self.counters(), "queue": {("joins",): len(self.joins)}, "engine_sick": bool(self.sick)}
+
     def _is_ours(self, said: Trigger | ImageSet) -> bool:
         """Of this station and its cameras; a stranger's sets must not fill the memory either."""
         named = said.cameras if isinstance(said, Trigger) else (said.camera,)
@@ -167,6 +174,7 @@ class Inspector:
             self.gone += 1
             return
         self.carried_ns = [*self.carried_ns[-255:], time.monotonic_ns() - image_set.ready_ns]
+        self.metrics.observe("step_seconds", self.carried_ns[-1] / 1e9, "carry")
         join = self._join(image_set.token, now_ns)
         if image_set.camera in join.sets:  # the bridge knows the right one by its digest
             join.sets.pop(image_set.camera)[1].release()
@@ -186,9 +194,9 @@ class Inspector:
         for panel in panels:
             self._answer(panel, started_ns)
         for panel in panels:
-            self.evidence.send(
-                panel.trigger, panel.reason(self.config.archive.sample_passes), panel.sets, panel.finding
-            )
+            with self.metrics.timed("step_seconds", "evidence"):
+                reason = panel.reason(self.config.archive.sample_passes)
+                self.evidence.send(panel.trigger, reason, panel.sets, panel.finding)
             panel.join.release()
 
     def _check(self, panel: "Panel") -> None:
@@ -248,6 +256,7 @@ class Inspector:
         detector = self.detectors.get(panel.trigger.recipe)
         panel.verdict = verdict_of(judged, detector, panel.finding, panel.fault, panel.batch)
         self.control.send("verdicts", panel.verdict)
+        note(self.metrics, panel.verdict)
         self.panels += 1
 
     def _expire(self, now_ns: int) -> None:

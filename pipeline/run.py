@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from pipeline.check import check_line
 from pipeline.config import LineConfig
 from pipeline.devices import conveyor_settings
-from pipeline.log import to_stderr
 from pipeline.messages import FAULTS, Fault
+from pipeline.metrics import SUPERVISOR
+from pipeline.stage import open_log
 from pipeline.summary import before, summarise
 from pipeline.supervisor import Interrupted, Supervisor
 
@@ -28,7 +29,9 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
     for found in check_line(config):
         if found.startswith("allowed"):
             console.print(f"[yellow]{found}[/]", highlight=False)
-    to_stderr(config.station, "supervisor")
+        if found.startswith("metrics"):
+            console.print(found, highlight=False, soft_wrap=True)
+    open_log(config, SUPERVISOR, aloud=True)
     start = before(config)
     interrupted = Interrupted()
     panels = conveyor_settings(config).panels if config.conveyor else 0

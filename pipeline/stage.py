@@ -14,8 +14,10 @@ from pipeline.bus import Bus
 from pipeline.config import LineConfig
 from pipeline.curve import curve_of
 from pipeline.errors import TaktError
-from pipeline.log import logger, to_stderr
+from pipeline.log import bound_output, catch_all, log_file, logger, to_file, to_stderr
 from pipeline.messages import Health
+from pipeline.metrics import Metrics
+from pipeline.scrape import scraped
 from pipeline.stages import stages
 
 LOG = logger("stage")
@@ -26,8 +28,8 @@ PR_SET_PDEATHSIG = 1
 class Life:
     """A stage's end of the supervisor's watch: has it been asked to stop, and how does it say that it is well."""
 
-    def __init__(self, bus: Bus, config: LineConfig, name: str) -> None:
-        self.name = name
+    def __init__(self, bus: Bus, config: LineConfig, name: str, metrics: Metrics) -> None:
+        self.name, self.metrics = name, metrics
         self.stopping = False
         self._port = bus.pub(config.socket(f"health-{name}"), "health")
         self._state, self._told_ns = "", 0
@@ -44,6 +46,7 @@ class Life:
         if state != self._state:
             LOG.info("state", extra={"state": state, "text": text})
         self._state, self._told_ns = state, now
+        bound_output()
         health = Health(stage=self.name, pid=os.getpid(), state=state, text=text, counters=dict(counters or {}))
         self._port.send("health", health)
 
@@ -52,14 +55,19 @@ def main(name: str, run_file: Path, supervisor: int) -> int:
     """Run the stage until it ends or is asked to stop; the process's exit status."""
     die_with(supervisor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's: it stops the stages in order
+    to_stderr("", name)
+    catch_all()
     config = LineConfig.model_validate_json(run_file.read_bytes())
-    to_stderr(config.station, name)
+    open_log(config, name)
     row = next(stage for stage in stages(config) if stage.name == name)
     try:
         with Bus(name, curve_of(config, name)) as bus:
-            life = Life(bus, config, name)
-            life.tell("starting")
-            import_module(row.module).main(config, row.part, life, bus)
+            metrics = Metrics(config.station, name, row.module.rpartition(".")[2])
+            metrics.read(bus.counted)
+            with scraped(config, name, metrics):
+                life = Life(bus, config, name, metrics)
+                life.tell("starting")
+                import_module(row.module).main(config, row.part, life, bus)
     except TaktError as error:
         LOG.error(str(error), extra={"fatal": True})
         return error.exit_status
@@ -67,6 +75,13 @@ def main(name: str, run_file: Path, supervisor: int) -> int:
         LOG.exception("crashed", extra={"fatal": True})
         return 70
     return 0
+
+
+def open_log(config: LineConfig, name: str, *, aloud: bool = False) -> None:
+    """Send this process's log to its file; `aloud`: to stderr as well."""
+    path = log_file(config.state, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file(config.station, name, path, int(config.logs.max_mb * 1e6), config.logs.keep, aloud=aloud)
 
 
 def die_with(supervisor: int) -> None:
