@@ -1,12 +1,11 @@
 """Integrity limits from the good panels of a set: for a recipe being taught, or anew for one that is."""
 
-import shutil
 from pathlib import Path
 
 from calibration.panels import GOOD, PanelSet, read_panel
+from calibration.reseal import refuse_taken, resealed
 from calibration.stack import Tell
-from engines import recipe
-from engines.errors import PanelError, RecipeError, UsageError
+from engines.errors import PanelError, RecipeError
 from engines.integrity import IntegrityLimits, learn_signatures
 from engines.recipe import Recipe
 from engines.signature import LEAST_PX, signature
@@ -39,20 +38,9 @@ def relearn(old: Recipe, panels: PanelSet, out: Path, tell: Tell = lambda phase,
         PanelError: there is no good panel, one cannot be read, or has other channels.
         RecipeError: the panels are too small to have limits.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists already; a recipe is never overwritten: give another --out")
+    refuse_taken(out)
     names = tuple(channel.name for channel in old.manifest.channels)
     limits = learned(panels, names, tell)
     if limits is None:
         raise RecipeError(f"{panels.path}: frames below {LEAST_PX} px have no integrity limits; take larger ones")
-    place = out.parent / f".{out.name}.partial"
-    shutil.rmtree(place, ignore_errors=True)
-    try:
-        shutil.copytree(old.path, place)
-        manifest = old.manifest
-        facts = {name: getattr(manifest, name) for name in type(manifest).model_fields if name != "files"}
-        recipe.write(place, facts | {"integrity": limits})
-        place.rename(out)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    return recipe.load(out)
+    return resealed(old, out, {"integrity": limits})

@@ -1,6 +1,7 @@
 """Limits from good panels that training never saw, and what those few panels can promise."""
 
-from math import comb
+from bisect import bisect_left
+from math import exp, lgamma, log, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ ROOM = 1e-3  # standard deviations: engines of one network differ in the last di
 def set_limits(
     scores: NDArray[np.float64], maps: NDArray[np.float32], promise: Promise, area_px: int
 ) -> tuple[Limits, str | None]:
-    """Limits from the held-out good panels' `scores` [n] and `maps` [n, h, w]; a remark if the wish is not kept.
+    """Limits from unseen good panels' `scores` [n] and `maps` [n, ...]; a remark if the wish is not kept.
 
     `low` lies as far below the lowest score, as a ratio, as that lies below the median (our rule: nothing real scores
     there, and an engine that answers zeros does).
@@ -32,8 +33,10 @@ def set_limits(
     limit, kept = image_limit(scores, promise)
     remark = None
     if kept != promise:
-        needed = panels_needed(promise)
-        remark = f"{len(scores)} held-out panels keep {kept.rate:.1%}, not {promise.rate:.1%}: {needed} would"
+        remark = (
+            f"{len(scores)} good panels promise no less than {kept.rate:.1%} false rejects with {kept.confidence:.0%}"
+            f" confidence, not {promise.rate:.1%}; that takes {panels_needed(promise)} panels"
+        )
     median, lowest = float(np.median(scores)), float(scores.min())
     if lowest <= 0:
         raise PanelError(f"a good panel scores {lowest:.3g}; scores are positive: look for a constant picture")
@@ -42,6 +45,7 @@ def set_limits(
         pixel=float(np.quantile(maps, PIXEL_QUANTILE)),
         low=lowest * lowest / median,
         min_area_px=max(1, area_px),
+        cell_px=area_px,
         promise=kept,
         statistics=_statistics(scores),
     )
@@ -55,11 +59,22 @@ def image_limit(scores: NDArray[np.float64], promise: Promise) -> tuple[float, P
     of n scores is Beta(n - m + 1, m) distributed, whatever the scores' own distribution.
     """
     ranked = np.sort(np.asarray(scores, float))
-    for rank in range(1, len(ranked) + 1):
-        if confidence(len(ranked), rank, promise.rate) >= promise.confidence:
-            return float(ranked[rank - 1]), promise
-    rate = 1 - (1 - promise.confidence) ** (1 / len(ranked))
+    count = len(ranked)
+    rank = bisect_left(range(1, count + 1), promise.confidence, key=lambda m: confidence(count, m, promise.rate)) + 1
+    if rank <= count:
+        return float(ranked[rank - 1]), promise
+    rate = 1 - (1 - promise.confidence) ** (1 / count)
     return float(ranked[-1]), Promise(rate=rate, confidence=promise.confidence)
+
+
+def promise_of(scores: NDArray[np.float64], limit: float, sure: float) -> Promise:
+    """What a limit that somebody chose keeps, with confidence `sure`: `image_limit` read the other way."""
+    return Promise(rate=upper_bound(panels_above(scores, limit), len(scores), sure), confidence=sure)
+
+
+def panels_above(scores: NDArray[np.float64], limit: float) -> int:
+    """How many of `scores` a limit rejects."""
+    return int((np.asarray(scores) > limit).sum())
 
 
 def confidence(count: int, rank: int, rate: float) -> float:
@@ -74,7 +89,17 @@ def panels_needed(promise: Promise) -> int:
 
 def binomial_cdf(hits: int, count: int, rate: float) -> float:
     """Probability of at most `hits` among `count` when each happens with `rate`."""
-    return sum(comb(count, k) * rate**k * (1 - rate) ** (count - k) for k in range(hits + 1))
+    if hits >= count or rate <= 0:
+        return 1.0
+    if rate >= 1:
+        return 0.0
+    return min(1.0, sum(exp(_log_term(k, count, rate)) for k in range(hits + 1)))
+
+
+def _log_term(k: int, count: int, rate: float) -> float:
+    """Logarithm of the probability of exactly `k`: the number itself is too large for thousands of panels."""
+    ways = lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1)
+    return ways + k * log(rate) + (count - k) * log1p(-rate)
 
 
 def upper_bound(hits: int, count: int, level: float = 0.95) -> float:
@@ -86,6 +111,12 @@ def upper_bound(hits: int, count: int, level: float = 0.95) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if binomial_cdf(hits, count, middle) > 1 - level else (low, middle)
     return high
+
+
+def interval(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Two-sided Clopper-Pearson interval of a rate; 0 to 1 without trials."""
+    half = (1 + level) / 2
+    return (1 - upper_bound(count - hits, count, half) if hits else 0.0), upper_bound(hits, count, half)
 
 
 def _statistics(scores: NDArray[np.float64]) -> ScoreStatistics:

@@ -53,6 +53,23 @@ def write(
     path.write_text(f"{head}<h1>{title}</h1>{''.join(parts)}</html>\n", encoding="utf-8")
 
 
+def amend(path: Path, limits: Limits) -> None:
+    """Say at the top of a report that was copied with its recipe what holds since; nothing where there is none."""
+    if not path.is_file():
+        return
+    kept = limits.promise
+    note = (
+        f"<p><strong>The limits were set anew after this was written:</strong> limit {limits.image:.4g}, at most"
+        f" {kept.rate:.1%} false rejects with {kept.confidence:.0%} confidence; {_inspected(limits)}.</p>"
+    )
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("</h1>", f"</h1>{note}", 1), encoding="utf-8")
+
+
+def _inspected(limits: Limits) -> str:
+    return f"{limits.zones.share:.0%} of the panel inspected" if limits.zones else "the whole panel inspected"
+
+
 def _table(facts: dict[str, Any]) -> str:
     rows = (f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>" for name, value in facts.items())
     return f"<table>{''.join(rows)}</table>"

@@ -22,7 +22,7 @@ from calibration.stack import Tell
 from engines import recipe as recipes
 from engines.detector import Detector, Finding, GeometryError, open_detector
 from engines.errors import PanelError, UsageError
-from pipeline.figures import write_json
+from pipeline.figures import show, write_json
 from pipeline.messages import Fault, Outcome
 from pipeline.verdicts import PROBLEMS
 
@@ -50,8 +50,10 @@ def teach(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method, schedule.batch=4")
     ] = None,
     hold_out_every: Annotated[int, typer.Option(min=2, help="every so many-th panel sets the limit")] = 5,
-    rate: Annotated[float, typer.Option(min=0.0001, max=0.5, help="share of good panels that may be rejected")] = 0.02,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="with which that is promised")] = 0.9,
+    false_reject: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="share of good panels that may be rejected")
+    ] = 0.01,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="with which that is promised")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="of every random draw")] = 0,
     json_file: JsonOption = None,
 ) -> None:
@@ -65,13 +67,13 @@ def teach(
         teacher_weights=teacher_weights,
         seed=seed,
         hold_out_every=hold_out_every,
-        promise=recipes.Promise(rate=rate, confidence=confidence),
+        promise=recipes.Promise(rate=false_reject, confidence=confidence),
     )
     with _progress() as tell:
         taught = train.teach(request, tell)
     if taught.remark:
         print(taught.remark, file=sys.stderr)  # noqa: T201
-    _show(_taught(taught), json_file)
+    show(_taught(taught), json_file)
 
 
 def evaluate(
@@ -90,7 +92,7 @@ def evaluate(
     loaded = recipes.load(recipe)
     with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
         figures = measured(detector, PanelSet(panels), tell)
-    _show(figures, json_file)
+    show(figures, json_file)
 
 
 def inspect(
@@ -125,7 +127,7 @@ def relearn(
     with _progress() as tell:
         made = relearned(recipes.load(recipe), PanelSet(panels), out, tell)
     integrity = made.manifest.integrity
-    _show({"recipe": made.hash, "panels": integrity.panels if integrity else 0, "out": str(out)}, None)
+    show({"recipe": made.hash, "panels": integrity.panels if integrity else 0, "out": str(out)}, None)
 
 
 def _inspected(detector: Detector, path: Path, names: list[str], out: Path | None) -> dict[str, Any]:
@@ -241,19 +243,6 @@ def _taught(taught: Any) -> dict[str, Any]:
         "parity": taught.parity,
         "out": str(taught.recipe.path),
     }
-
-
-def _show(figures: dict[str, Any], json_file: Path | None) -> None:
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"{name:<{width}}  {_text(value)}")  # noqa: T201
-    write_json(json_file, figures)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 FORMAT = 1
 Positive = Annotated[int, Field(gt=0)]
 StageName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+Weakness = Literal["same_product", "small_zones", "unproven_recipe"]
 LaxPath = Annotated[Path, Strict(False)]
 
 
@@ -127,7 +128,7 @@ class LineConfig(Settings):
     format: Literal[1]
     station: StageName
     state_dir: LaxPath | None = None
-    allow: Annotated[tuple[Literal["same_product", "unproven_recipe"], ...], Strict(False)] = ()  # see `refusals`
+    allow: Annotated[tuple[Weakness, ...], Strict(False)] = ()  # see `refusals`
     recipes: dict[str, LaxPath] = Field(min_length=1)  # the PLC's recipe number -> recipe folder
     engine: EngineConfig = EngineConfig()
     timing: TimingConfig = TimingConfig()

@@ -13,6 +13,20 @@ def write_json(path: Path | None, figures: Any) -> None:
         write_text(path, json.dumps(figures, indent=1) + "\n")
 
 
+def show(figures: dict[str, Any], path: Path | None) -> None:
+    """Print figures, a line each, and write them to `path` where one is given."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {_text(value)}")  # noqa: T201
+    write_json(path, figures)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `path`, making its folder.
 

@@ -30,7 +30,7 @@ HEADER = """\
 format = 1
 station = "front"                 # names this place on the line in every message and record
 # state_dir = "state"             # ledger, store, spool, evidence, logs; default: the user's data folder
-# allow = []                      # weaknesses taken on purpose: "same_product", "unproven_recipe"
+# allow = []                      # weaknesses taken on purpose: "same_product", "small_zones", "unproven_recipe"
 
 [recipes]                         # the PLC's recipe number -> recipe folder, from this file's folder
 1 = "recipe"

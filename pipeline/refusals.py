@@ -9,6 +9,8 @@ from engines.recipe import Golden, Recipe
 from pipeline.config import LineConfig
 from pipeline.errors import ConfigError
 
+INSPECTED = 0.95  # of the panel
+
 
 def refuse(config: LineConfig, recipes: Mapping[int, Recipe], cameras: Iterable[BaseModel]) -> Iterator[str]:
     """What the line file allows although it weakens the inspection, a line each; to be said at every start.
@@ -19,6 +21,7 @@ def refuse(config: LineConfig, recipes: Mapping[int, Recipe], cameras: Iterable[
     for recipe in recipes.values():
         _check_smallest_defect(recipe)
         yield from _proofs(config, recipe)
+        yield from _zones(config, recipe)
     yield from _one_number_a_product(config, recipes)
     for settings in cameras:
         if getattr(settings, "loop", False):
@@ -32,14 +35,26 @@ def _check_smallest_defect(recipe: Recipe) -> None:
     if areas and limits.min_area_px > min(areas):
         raise ConfigError(
             f"recipe {recipe.path.name}: min_area_px {limits.min_area_px} is larger than its smallest golden defect"
-            f" ({min(areas)} px): teach again with a smaller one"
+            f" ({min(areas)} px): takt limits with a smaller one"
         )
 
 
 def _area_px(recipe: Recipe, golden: Golden) -> int:
-    geometry = recipe.manifest.geometry
-    cell = geometry.height * geometry.width // golden.map.size
-    return cell * max(int((golden.map > recipe.manifest.limits.pixel).sum()), 1)
+    """Of the panel; of the network's input where the recipe does not know how large its panels are."""
+    geometry, limits = recipe.manifest.geometry, recipe.manifest.limits
+    cell = limits.cell_px or geometry.height * geometry.width / golden.map.size
+    return round(cell * max(int((golden.map > limits.pixel).sum()), 1))
+
+
+def _zones(config: LineConfig, recipe: Recipe) -> Iterator[str]:
+    """A defect where nobody looks is never found."""
+    zones = recipe.manifest.limits.zones
+    if zones is None or zones.share >= INSPECTED:
+        return
+    said = f"recipe {recipe.path.name} inspects {zones.share:.1%} of the panel"
+    if "small_zones" not in config.allow:
+        raise ConfigError(f"{said}, {INSPECTED:.0%} are the least: takt limits --zones, or allow = ['small_zones']")
+    yield f"allowed: {said}"
 
 
 def _proofs(config: LineConfig, recipe: Recipe) -> Iterator[str]:

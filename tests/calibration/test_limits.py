@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from calibration.limits import (
     binomial_cdf,
     confidence,
     image_limit,
+    interval,
     panels_needed,
+    promise_of,
     set_limits,
     upper_bound,
 )
@@ -44,7 +47,7 @@ def test_too_few_panels_promise_less_and_say_how_many_would_do() -> None:
     scores, maps = np.linspace(0.5, 1, 12), np.zeros((12, 4, 4), np.float32)
     limits, remark = set_limits(scores, maps, Promise(rate=0.02, confidence=0.9), 16)
     assert limits.promise.rate == pytest.approx(1 - 0.1 ** (1 / 12))
-    assert remark and "114" in remark
+    assert remark and "17.5%" in remark and "114 panels" in remark
     assert panels_needed(Promise(rate=0.02, confidence=0.9)) == 114
     assert 1 <= limits.image < 1.001
     assert limits.low == pytest.approx(0.5**2 / 0.75)
@@ -72,3 +75,20 @@ def test_the_upper_bound_is_clopper_and_pearsons(count: int, data: st.DataObject
     expected = 1.0 if hits == count else stats.beta.ppf(0.95, hits + 1, count - hits)
     assert upper_bound(hits, count) == pytest.approx(expected, abs=1e-6)
     assert binomial_cdf(hits, count, 0.3) == pytest.approx(stats.binom.cdf(hits, count, 0.3), abs=1e-9)
+    low, high = interval(hits, count)
+    assert low == pytest.approx(stats.beta.ppf(0.025, hits, count - hits + 1) if hits else 0, abs=1e-6)
+    assert high == pytest.approx(1.0 if hits == count else stats.beta.ppf(0.975, hits + 1, count - hits), abs=1e-6)
+
+
+def test_thousands_of_panels_have_limits_too() -> None:
+    limit, kept = image_limit(np.arange(5000, dtype=float), Promise(rate=0.5, confidence=0.95))
+    assert kept.rate == 0.5 and 2500 < limit < 2600
+
+
+@given(arrays(np.float64, st.integers(5, 80), elements=st.floats(0, 1)), st.floats(0.5, 0.99))
+def test_a_chosen_limit_promises_what_the_tolerance_bound_would(scores: np.ndarray, sure: float) -> None:
+    limit = float(np.sort(scores)[len(scores) // 2])
+    kept = promise_of(scores, limit, sure)
+    count, above = len(scores), int((scores > limit).sum())
+    assert above / count <= kept.rate < 1
+    assert confidence(count, count - above, kept.rate) == pytest.approx(sure, abs=1e-6)

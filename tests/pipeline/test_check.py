@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from line.toy_line import CHANNELS, camera
+from line.toy_line import CHANNELS, camera, write_recipe
 
 from engines import recipe as recipes
 from engines.errors import TaktError
+from engines.zones import TopMean, Zones
 from pipeline.bench import storm
 from pipeline.check import check_line
 from pipeline.config import check_timing, load
@@ -197,3 +198,25 @@ def test_a_minimum_area_that_hides_a_golden_defect_is_refused(tmp_path: Path) ->
     with pytest.raises(TaktError, match="larger than its smallest golden defect"):
         list(refuse(config, {1: blunt}, []))
     assert list(refuse(config, {1: demo}, [])) == []
+
+
+def zoned(tmp_path: Path, edge: float) -> Path:
+    """A recipe that inspects the panel but for a strip of width `edge` at its right."""
+    strip = ((1 - edge, 0.0), (1.0, 0.0), (1.0, 1.0), (1 - edge, 1.0))
+    write_recipe(tmp_path / "plain")
+    limits = recipes.load(tmp_path / "plain").manifest.limits
+    limits = limits.model_copy(update={"zones": Zones(ignore=(strip,))})
+    write_recipe(tmp_path / "zoned", score=(TopMean(cells=1, weight=1.0),), limits=limits)
+    return tmp_path / "zoned"
+
+
+def test_zones_that_leave_much_uninspected_are_refused_unless_allowed(line_file: LineFile, tmp_path: Path) -> None:
+    folder = zoned(tmp_path, 0.25)
+    assert "inspects 75.0% of the panel, 95% are the least" in refusal(line_file(recipe=folder))
+    path = line_file(recipe=folder, allow=["unproven_recipe", "small_zones"])
+    said = [line for line in check_line(load(path)) if "inspects 75.0%" in line]
+    assert said == ["allowed: recipe zoned inspects 75.0% of the panel"]
+
+
+def test_zones_that_leave_little_uninspected_need_no_leave(line_file: LineFile, tmp_path: Path) -> None:
+    assert not any("inspects" in line for line in check_line(load(line_file(recipe=zoned(tmp_path, 0.04)))))

@@ -63,7 +63,7 @@ def taught(panel_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     pytest.importorskip("torch", reason="needs the extra [teach]")
     out, figures = tmp_path_factory.mktemp("recipes") / "toy", panel_set.parent / "teach.json"
     settings = [part for name, value in TEACH.items() for part in ("--set", f"{name}={value}")]
-    done = run("teach", panel_set, "--out", out, "--hold-out-every", 2, "--rate", 0.2, *settings, "--json", figures)
+    done = run("teach", panel_set, "--out", out, "--hold-out-every", 2, "--false-reject", 0.2, *settings, "--json", figures)
     assert done.exit_code == 0, done.output
     return out, json.loads(figures.read_text())
 
