@@ -97,6 +97,7 @@ def line_table(folder: Path, recipe: Path, **changes: Any) -> Table:
         "plc": {"kind": "modbus", "settings": {"port": port}},
         "conveyor": {"settings": {"takt_ms": takt_ms, "window_ms": 800}},
         "bus": {"outcomes": f"tcp://127.0.0.1:{free_port()}"},
+        "metrics": {"enabled": False},
     }
     return merged(table, changes)
 
