@@ -3,7 +3,7 @@
     <set>/train/good/<panel>                        normal panels only
     <set>/test/good/<panel>  <set>/test/<defect>/<panel>
     <set>/ground_truth/<defect>/<panel>_mask.png    0/255
-    <set>/set.toml                                  optional: channels, product, mm_per_px
+    <set>/set.toml                                  optional: channels, product, mm_per_px, zones
 
 A panel is one picture (grey: one channel; colour: red, green, blue) or a folder with one grey picture a channel.
 """
@@ -11,7 +11,7 @@ A panel is one picture (grey: one channel; colour: red, green, blue) or a folder
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import numpy as np
 from cv2.utils import logging as log
 from numpy.typing import NDArray
 
-from engines.errors import PanelError
+from engines.errors import PanelError, UsageError
+from engines.zones import Zones, zones_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 GREY = ("grey",)
@@ -48,17 +49,19 @@ class SetFacts:
     product: str = ""
     mm_per_px: float | None = None
     channels: tuple[str, ...] | None = None
+    zones: Zones | None = None
 
 
 class PanelSet:
-    """A panel set on disk, read lazily.
+    """A panel set on disk, read lazily. With `channels`, those alone are read, whatever others there are.
 
     Raises:
         PanelError: there is no such folder, or its `set.toml` cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, channels: Sequence[str] | None = None) -> None:
         self.path = Path(path)
+        self._chosen = tuple(channels) if channels else None
         if not self.path.is_dir():
             raise PanelError(f"{self.path}: no such panel set; give a folder that holds train/good or test/")
         self.facts = _facts(self.path / "set.toml")
@@ -66,7 +69,9 @@ class PanelSet:
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
-        """Channel names in order: those of `set.toml`, else those of the first panel."""
+        """Channel names in order: those chosen, those of `set.toml`, or those of the first panel."""
+        if self._chosen:
+            return self._chosen
         if self.facts.channels:
             return self.facts.channels
         first = next(self._found("train", GOOD), None) or next(self._everything(), None)
@@ -88,7 +93,7 @@ class PanelSet:
 
     def read(self, panel: Panel) -> Frames:
         """Pixels of `panel`, [C, H, W], uint8 or uint16, in the set's channel order; see `read_panel`."""
-        return read_panel(panel.path, panel.channels)
+        return read_panel(panel.path, panel.channels, self._chosen is not None)
 
     def mask(self, panel: Panel, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
         """Ground truth of `panel`, bool [H, W]; all False for a good one, None where there is none."""
@@ -108,16 +113,20 @@ class PanelSet:
                 yield from self._found(split, defect)
 
 
-def read_panel(path: Path, channels: Sequence[str] | None = None) -> Frames:
+def read_panel(path: Path, channels: Sequence[str] | None = None, others: bool = False) -> Frames:
     """Pixels of the panel at `path`, [C, H, W], uint8 or uint16, in the order of `channels` where given.
+
+    With `others`, the panel may have more channels than those.
 
     Raises:
         PanelError: a picture is missing, damaged or of another depth, the channels differ in size or depth, or
             they are not those asked for.
     """
     if path.is_dir():
-        return _read_folder(path, channels)
+        return _read_folder(path, channels, others)
     planes, names = _planes(_decode(path), path)
+    if channels is not None and others and set(channels) <= set(names):
+        return planes[[names.index(name) for name in channels]]
     if channels is not None and tuple(channels) != names:
         raise PanelError(f"{path}: has channels {', '.join(names)}; expected {', '.join(channels)}")
     return planes
@@ -197,11 +206,11 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return pictures
 
 
-def _read_folder(folder: Path, channels: Sequence[str] | None) -> Frames:
+def _read_folder(folder: Path, channels: Sequence[str] | None, others: bool) -> Frames:
     pictures = _pictures(folder)
     names = tuple(channels or pictures)
     missing = [name for name in names if name not in pictures]
-    surplus = [name for name in pictures if name not in names]
+    surplus = [] if others else [name for name in pictures if name not in names]
     if missing or surplus:
         what = f"channel {missing[0]} is missing" if missing else f"channel {surplus[0]} is not expected"
         raise PanelError(f"{folder}: {what}; a panel has {', '.join(names)}")
@@ -271,10 +280,21 @@ def _facts(path: Path) -> SetFacts:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PanelError(f"{path}: {error}") from None
-    unknown = sorted(set(said) - {"product", "mm_per_px", "channels"})
+    unknown = sorted(set(said) - {"product", "mm_per_px", "channels", "zones"})
     if unknown:
-        raise PanelError(f"{path}: unknown setting {unknown[0]}; there is product, mm_per_px and channels")
-    return _checked_facts(said, path)
+        raise PanelError(f"{path}: unknown setting {unknown[0]}; there is product, mm_per_px, channels and zones")
+    return replace(_checked_facts(said, path), zones=_zones(said.get("zones"), path))
+
+
+def _zones(said: Any, path: Path) -> Zones | None:
+    if said is None:
+        return None
+    if not isinstance(said, dict):
+        raise PanelError(f"{path}: zones must be a table with inspect or ignore")
+    try:
+        return zones_of(said, f"{path}: zones")
+    except UsageError as error:
+        raise PanelError(str(error)) from None
 
 
 def _checked_facts(said: dict, path: Path) -> SetFacts:

@@ -59,6 +59,38 @@ def test_channels_sort_naturally_and_set_toml_overrides(good: Path) -> None:
     assert (panels.product, panels.facts.mm_per_px) == ("x", 0.05)
 
 
+def test_some_channels_can_be_chosen_whatever_others_there_are(good: Path) -> None:
+    pixels = frames(3)
+    write_panel(good, "p", pixels, ("exp1", "exp2", "exp3"))
+    panels = PanelSet(good.parents[1], ("exp3", "exp1"))
+    (panel,) = panels.panels("train", "good")
+    assert panels.channels == ("exp3", "exp1")
+    np.testing.assert_array_equal(panels.read(panel), pixels[[2, 0]])
+    with pytest.raises(PanelError, match="exp2 is not expected"):
+        read_panel(panel.path, ("exp3", "exp1"))
+    with pytest.raises(PanelError, match="exp9 is missing"):
+        read_panel(panel.path, ("exp9",), others=True)
+
+
+def test_a_colour_can_be_chosen(good: Path) -> None:
+    pixels = frames(3)
+    path = write_panel(good, "p", pixels, ("red", "green", "blue"))
+    np.testing.assert_array_equal(read_panel(path, ("green",), others=True), pixels[1:2])
+    with pytest.raises(PanelError, match="has channels red, green, blue; expected infrared"):
+        read_panel(path, ("infrared",), others=True)
+
+
+def test_set_toml_says_where_to_inspect(good: Path) -> None:
+    write_panel(good, "p", frames(1))
+    said = good.parents[1] / "set.toml"
+    said.write_text("[zones]\nignore = [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]")
+    zones = PanelSet(good.parents[1]).facts.zones
+    assert zones and zones.share == pytest.approx(0.5)
+    said.write_text("[zones]\nignroe = []")
+    with pytest.raises(PanelError, match="did you mean 'ignore'"):
+        PanelSet(good.parents[1])
+
+
 def test_splits_kinds_and_masks(tmp_path: Path) -> None:
     mask = np.zeros((12, 10), bool)
     mask[3:5, 2:4] = True
