@@ -1,5 +1,6 @@
 """Raw frames -> findings for a batch of panels. Teaching, golden panels and the line use this one path."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +36,7 @@ class Detector:
     """An open engine with its recipe's geometry and limits. Used by one thread.
 
     Every batch carries a golden defect where the recipe has one. `network_calls` and `panels` count what was done
-    since it was opened.
+    since it was opened; `batch_s` is what the largest batch took at most in `warm`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Detector:
         self.max_batch = max_batch
         self.network_calls = 0
         self.panels = 0
+        self.batch_s = 0.0
         self._network, self._calibration = network, calibration
         taught = self.manifest.integrity
         self._guard = Guard(taught) if taught else None
@@ -121,9 +123,13 @@ class Detector:
 
     def warm(self, runs: int = 2) -> None:
         """Run every batch size on empty input, so that the first panel is as fast as any."""
+        taken = []
         for batch in range(1, len(self._batch) + 1):
             for _ in range(runs):
+                began = time.perf_counter()
                 self._network.run({INPUT: self._batch[:batch]})
+                taken.append(time.perf_counter() - began)
+        self.batch_s = max(taken[-runs:])
 
     def _sentinel_of(self, recipe: Recipe) -> Sentinel | None:
         scored = [replace(one, score=self._score(one.map, one.score)) for one in recipe.golden]

@@ -1,5 +1,6 @@
 """Capture: one camera's frames, paired with the bridge's triggers and shipped to the assigned inspector."""
 
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ from pipeline.association import Confirmed, FrameSeen, Paired, Rearm, Refused, R
 from pipeline.bus import Bus, Port, Tracker
 from pipeline.config import CameraConfig, LineConfig
 from pipeline.devices import camera_settings
+from pipeline.errors import CameraError
 from pipeline.frames import Carrier, FrameCarrier, Ring, RingCarrier, digest_of
 from pipeline.grabber import FilledSet, Grabber
 from pipeline.log import logger
@@ -18,7 +20,9 @@ from pipeline.stages import inspectors
 
 LOG = logger("capture")
 TURN_MS = 10
+MS = 1_000_000
 PRESENCE_NS = 20_000_000
+HUNG_NS = 1_000_000_000  # a camera whose call has not returned for so long is not ready
 
 
 def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
@@ -42,8 +46,8 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
 
 
 def _rules(config: LineConfig, channels: int) -> Rules:
-    timing, ms = config.timing, 1_000_000
-    return Rules(channels, timing.early_ms * ms, timing.exposure_ms * ms, timing.settle_ms * ms, timing.quiet_ms * ms)
+    timing = config.timing
+    return Rules(channels, timing.early_ms * MS, timing.exposure_ms * MS, timing.settle_ms * MS, timing.quiet_ms * MS)
 
 
 @dataclass
@@ -86,14 +90,17 @@ class Capture:
                 self._announced(received.message)
             else:
                 self.control.refuse(received, "a trigger of another station or camera, or one that is open")
+        if now_ns - self.grabber.turned_ns > self.config.supervisor.silent_s * 1000 * MS:
+            raise CameraError(f"camera {self.camera.name}: a call to it does not return: check its cable and power")
         self._take_frames()
         self.carrier.collect()
         self._step(association.Tick(now_ns))
         if now_ns - self._told_ns > PRESENCE_NS:
             self._told_ns = now_ns
             self.reached |= {name for name, port in self.images.items() if port.reachable()}
-            ready = bool(self.reached)  # a line that is ready before its images have a way loses the first panels
-            here = Presence(station=self.config.station, stage=self.name, role="capture", ready=ready)
+            # a line that is ready before its images have a way loses the first panels
+            ready = bool(self.reached) and now_ns - self.grabber.turned_ns < HUNG_NS
+            here = Presence(station=self.config.station, stage=self.name, role="capture", ready=ready, pid=os.getpid())
             self.control.send("presence", here)
 
     def _take_frames(self) -> None:

@@ -1,6 +1,5 @@
 """Everything about a line file that can be known before a start."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -11,11 +10,12 @@ from engines.build import engine_key
 from engines.recipe import Recipe
 from engines.settings import checked
 from pipeline import cameras, plcs
+from pipeline.claim import claim
 from pipeline.config import CameraConfig, LineConfig, check_timing
 from pipeline.curve import curve_of, is_local
 from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
-from pipeline.evidence import pool_shape
+from pipeline.evidence import pool_shape, pools
 from pipeline.frames import SHARED
 from pipeline.refusals import refuse
 
@@ -29,7 +29,7 @@ def check_line(config: LineConfig) -> Iterator[str]:
         TaktError: the first thing that would keep the line from running, and what to do about it.
     """
     state = _check_state(config.state)
-    _check_idle(config)
+    claim(config).close()  # first: a line that runs already also has its ports in use
     check_timing(config.timing, config.source)
     loaded = {number: recipes.load(path) for number, path in config.recipe_paths().items()}
     for number, recipe in loaded.items():
@@ -56,16 +56,6 @@ def check_line(config: LineConfig) -> Iterator[str]:
     yield from _check_bus(config)
     yield from _check_memory(config)
     yield f"state: {state}"
-
-
-def _check_idle(config: LineConfig) -> None:
-    """Said before anything else: a line that runs already also has its ports in use."""
-    if config.lock.exists():
-        with config.lock.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"a line is running already in {config.state}: stop it first") from None
 
 
 def _check_channels(config: LineConfig, recipe: Recipe) -> None:
@@ -135,7 +125,8 @@ def _address(name: str, endpoint: str) -> tuple[str, int]:
 
 def _check_memory(config: LineConfig) -> Iterator[str]:
     slots, size = pool_shape(config)
-    needed = sum(int(camera.slot_mb * 1e6) * camera.slots for camera in config.cameras) + slots * size
+    needed = sum(int(camera.slot_mb * 1e6) * camera.slots for camera in config.cameras)
+    needed += slots * size * len(pools(config))
     stat = os.statvfs(SHARED)
     free = stat.f_bavail * stat.f_frsize
     if needed > free:

@@ -45,6 +45,7 @@ class EngineConfig(Settings):
     precision: Literal["fp32", "bf16", "fp16", "int8", "fp8"] = "fp32"
     threads: Positive = 2
     max_batch: Positive = 8
+    standby: bool = False  # a second inspector, engine loaded, takes over at once; costs its memory a second time
 
 
 class TimingConfig(Settings):
@@ -60,7 +61,8 @@ class TimingConfig(Settings):
     quiet_ms: Positive = 10  # no frame for this long after a set's last exposure began: the set is over
     poll_ms: Positive = 2  # pause between two looks at the PLC
     ack_ms: Positive = 500  # the PLC acknowledges within this after the window, else UNACKNOWLEDGED
-    stall_ms: Positive = 400  # no heartbeat when the inspector's last loop turn is older
+    # no heartbeat when the inspector's last loop turn is older; not set: twice its largest batch, 400 to window_ms
+    stall_ms: Positive | None = None
 
     def at_takt(self, takt_ms: int) -> "TimingConfig":
         """The same with windows that fit panels which follow as fast as this; never wider ones."""
@@ -223,6 +225,8 @@ def _check_names(config: LineConfig, path: Path) -> None:
     for camera in config.cameras:
         if len(set(camera.channels)) < len(camera.channels):
             raise ConfigError(f"{path}: camera {camera.name}: two channels have the same name")
+    if config.engine.standby and config.bus.images:
+        raise ConfigError(f"{path}: engine.standby: both inspectors would bind bus.images: take one of the two out")
     _check_recipe_numbers(config, path)
     check_timing(config.timing, path)
 

@@ -10,6 +10,7 @@ from pipeline.bus import Bus
 from pipeline.config import LineConfig
 from pipeline.frames import Held, Ring, digest_of
 from pipeline.messages import Evidence, Frames, ImageSet, Trigger
+from pipeline.stages import inspectors
 
 POOL = "evidence"
 LEASE_NS = 60_000_000_000
@@ -21,11 +22,21 @@ def pool_shape(config: LineConfig) -> tuple[int, int]:
     return config.archive.slots * (len(config.cameras) + 1), int(largest_mb * 1e6)
 
 
+def pool_of(config: LineConfig, inspector: str) -> str:
+    """The ring of an inspector's pool: a ring has one writer."""
+    return config.ring(POOL if inspector == inspectors(config)[0] else f"{POOL}-{inspector}")
+
+
+def pools(config: LineConfig) -> list[str]:
+    """The rings of all pools."""
+    return [pool_of(config, inspector) for inspector in inspectors(config)]
+
+
 class EvidenceSender:
     """The inspector's end. Never waits: what finds no room is dropped and counted."""
 
-    def __init__(self, config: LineConfig, bus: Bus) -> None:
-        self._ring = Ring(config.ring(POOL))
+    def __init__(self, config: LineConfig, bus: Bus, inspector: str) -> None:
+        self._ring = Ring(pool_of(config, inspector))
         self._ring.take_over()
         # The archiver starts slower than the line and may come back later: until then evidence waits in the pool.
         self._port = bus.push(config.socket("evidence"), "evidence", keep=config.archive.slots)

@@ -18,6 +18,7 @@ from pipeline.messages import Fault
 
 LOG = logger("capture")
 GRAB_MS = 5  # arming waits for it at most
+CLOSE_S = 2.0
 MOST_FAILURES = 50  # sets lost one after the other: the camera is gone, and opened again by the next process
 
 
@@ -53,8 +54,9 @@ class Grabber:
         self._in_a_row = 0
         self.failures = 0
         self.exhausted = False
+        self.turned_ns = time.monotonic_ns()  # when the last call to the camera returned
         self.wake = os.eventfd(0, os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="grabber")
+        self._thread = threading.Thread(target=self._run, name="grabber", daemon=True)
         self._thread.start()
 
     def take(self) -> list[FilledSet | FrameSeen]:
@@ -80,9 +82,11 @@ class Grabber:
         self._wanted += 1
 
     def close(self) -> None:
+        """End the thread; one whose camera does not return ends with the process."""
         self._end.set()
-        self._thread.join()
-        os.close(self.wake)
+        self._thread.join(CLOSE_S)
+        if not self._thread.is_alive():
+            os.close(self.wake)
 
     def _run(self) -> None:
         try:
@@ -95,6 +99,7 @@ class Grabber:
         self._camera.arm()
         expected, filling, given_up = 0, None, range(0)
         while not self._end.is_set():
+            self.turned_ns = time.monotonic_ns()
             if self._epoch != self._wanted:
                 self._drop(filling)
                 self._epoch = self._wanted

@@ -1,5 +1,7 @@
 """Inspector: joins the cameras' sets of a panel, inspects every ready panel in one batch, verdict before evidence."""
 
+import math
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -106,7 +108,7 @@ class Inspector:
         most = max(camera.slots for camera in self.config.cameras)  # all that wait are one batch; the ring bounds them
         largest = int(max(camera.slot_mb for camera in self.config.cameras) * 1e6)
         self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images", most, largest)
-        self.evidence = EvidenceSender(self.config, self.bus)
+        self.evidence = EvidenceSender(self.config, self.bus, self.name)
 
     def turn(self, now_ns: int) -> None:
         """Everything that is ready now, in as few network calls as there are recipes among it."""
@@ -154,7 +156,9 @@ class Inspector:
             stage=self.name,
             role="inspector",
             ready=not self.sick,
+            pid=os.getpid(),
             credits=max(detector.max_batch - len(self.joins), 0),
+            batch_ms=math.ceil(1000 * max(one.batch_s for one in self.detectors.values())),
             calibration=detector.calibration_hash,
             recipe=detector.recipe_hash,
             engine=detector.engine_hash,

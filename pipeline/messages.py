@@ -252,7 +252,9 @@ class Presence(Message):
     stage: Name
     role: Annotated[str, Field(pattern=r"^(capture|inspector)$")]
     ready: bool
+    pid: Count = 0  # of a process whose end can be watched on its host; 0: not known
     credits: Count = 0  # panels an inspector takes now
+    batch_ms: Count = 0  # what an inspector's largest batch took at most when its engines were warmed
     recipe: str = ""
     calibration: str = ""
     engine: str = ""

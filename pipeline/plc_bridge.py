@@ -36,9 +36,10 @@ from pipeline.open_panels import (
     Write,
 )
 from pipeline.opening import opening_state, terms_record
+from pipeline.peers import Peers, waits_for
 from pipeline.plcs import SLOTS, LineStatus, Plc
 from pipeline.stage import Life
-from pipeline.stages import connecting, inspectors
+from pipeline.stages import connecting
 
 LOG = logger("plc_bridge")
 BEAT_NS = 50_000_000
@@ -62,14 +63,6 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
 
 
 @dataclass
-class Seen:
-    """The last sign of life of a stage."""
-
-    presence: Presence
-    at_ns: int
-
-
-@dataclass
 class Bridge:
     """What the bridge holds between two turns of its loop."""
 
@@ -79,7 +72,7 @@ class Bridge:
     ledger: Ledger
     state: State
     key: MachineKey
-    peers: dict[str, Seen] = field(default_factory=dict)
+    peers: Peers = field(init=False)
     linked: bool = False
     link_text: str = ""
     was_ready: bool = False
@@ -94,8 +87,9 @@ class Bridge:
     _archived_ns: int | None = None  # when the archiver last said that it keeps everything
 
     def __post_init__(self) -> None:
-        peers = frozenset(connecting(self.config))
-        self.control = self.bus.router(self.config.bridge_socket, ["captured", "verdicts", "presence"], peers)
+        self.peers = Peers(self.config)
+        names = frozenset(connecting(self.config))
+        self.control = self.bus.router(self.config.bridge_socket, ["captured", "verdicts", "presence"], names)
         self.outcomes = self.bus.pub(self.config.bus.outcomes, "outcomes")
         self.archive: Port | None = None
         if self.config.archive.required:
@@ -112,6 +106,8 @@ class Bridge:
         """One look at everything."""
         for received in self.control.drain():
             self._heard(received, now_ns)
+        for name in self.peers.fallen():
+            self._fell(name)
         for received in self.archive.drain() if self.archive else ():
             if isinstance(received.message, Health):
                 self._archived_ns = now_ns if received.message.state == "ready" else None
@@ -124,13 +120,20 @@ class Bridge:
         """A stage speaks for itself alone."""
         match received.message:
             case Presence() as presence if presence.stage == received.source:
-                self.peers[presence.stage] = Seen(presence, now_ns)
+                self.peers.heard(presence, now_ns)
             case Captured() as captured if received.source == f"capture_{captured.camera}":
                 self._step(CapturedSeen(captured))
             case Verdict() as verdict if received.source == verdict.inspector:
                 self._step(VerdictSeen(verdict))
             case _:
                 self.control.refuse(received, f"{received.topic} of another stage")
+
+    def _fell(self, name: str) -> None:
+        """A process has ended: the panels that still wait for its word are rejects now, not at their windows' end."""
+        LOG.error("stage lost", extra={"which": name})
+        for panel in self.state.panels:
+            if waits_for(panel, name):
+                self._step(Unrouted(panel.token))
 
     def wind_up(self, life: Life) -> None:
         """Reject what is open, wait for the acknowledgements, leave the PLC's slots empty and the state halted."""
@@ -245,8 +248,8 @@ class Bridge:
             self._lost(error)
             return
         self._looked_ns = began_ns
-        tokens = tuple(secrets.token_hex(16) for _ in range(SLOTS))
-        self._step(PlcSeen(image.slots, time.monotonic_ns(), tokens, self._least_loaded(), since_ns))
+        tokens, now_ns = tuple(secrets.token_hex(16) for _ in range(SLOTS)), time.monotonic_ns()
+        self._step(PlcSeen(image.slots, now_ns, tokens, self.peers.assigned(now_ns), since_ns))
 
     def _link(self) -> bool:
         now = time.monotonic_ns()
@@ -293,31 +296,19 @@ class Bridge:
             LOG.info("line state", extra={"state": state.name})
             self._record("state", event="line state", state=state.name)
         self.line_state = state
-        self._beat = (self._beat + bool(self._inspectors(now_ns))) & 0xFFFF
+        self._beat = (self._beat + bool(self.peers.inspectors(now_ns))) & 0xFFFF
         counts = (self.state.triggers, self.state.passed, self.state.rejected)
         self._guarded(lambda: self.plc.status(LineStatus(self._beat, int(state), *counts)))
 
     # --- who is there ---
 
-    def _young(self, name: str, now_ns: int) -> bool:
-        seen = self.peers.get(name)
-        return seen is not None and seen.presence.ready and now_ns - seen.at_ns < self.config.timing.stall_ms * MS
-
-    def _inspectors(self, now_ns: int) -> list[str]:
-        return [name for name in inspectors(self.config) if self._young(name, now_ns)]
-
     def _missing(self, now_ns: int) -> list[str]:
-        missing = [] if self._inspectors(now_ns) else ["inspector"]
-        captures = [f"capture_{camera.name}" for camera in self.config.cameras]
-        missing += [name for name in captures if not self._young(name, now_ns)]
+        missing = [] if self.peers.inspectors(now_ns) else ["inspector"]
+        missing += self.peers.captures_missing(now_ns)
         silence_ns = self.config.supervisor.silent_s * 1000 * MS  # it tells nothing while it compresses a panel
         said_ns = self._archived_ns
         is_kept = self.archive is None or (said_ns is not None and now_ns - said_ns < silence_ns)
         return missing if is_kept else [*missing, "archiver, which cannot keep evidence"]
-
-    def _least_loaded(self) -> str | None:
-        there = self._inspectors(time.monotonic_ns())
-        return max(there, key=lambda name: self.peers[name].presence.credits, default=None)
 
     def _line_state(self, now_ns: int) -> LineState:
         if self.halting:

@@ -18,7 +18,7 @@ from pipeline.log import bound_output, catch_all, log_file, logger, to_file, to_
 from pipeline.messages import Health
 from pipeline.metrics import Metrics
 from pipeline.scrape import scraped
-from pipeline.stages import stages
+from pipeline.stages import HALT, stages
 
 LOG = logger("stage")
 TELL_EVERY_NS = 200_000_000
@@ -59,7 +59,7 @@ def main(name: str, run_file: Path, supervisor: int) -> int:
     catch_all()
     config = LineConfig.model_validate_json(run_file.read_bytes())
     open_log(config, name)
-    row = next(stage for stage in stages(config) if stage.name == name)
+    row = next(stage for stage in [*stages(config), HALT] if stage.name == name)
     try:
         with Bus(name, curve_of(config, name)) as bus:
             metrics = Metrics(config.station, name, row.module.rpartition(".")[2])

@@ -15,12 +15,16 @@ class Stage:
     stops: int = 1
 
 
+BRIDGE = "pipeline.plc_bridge"
+HALT = Stage("plc_halt", "pipeline.plc_halt")  # runs alone, after a bridge that did not end in order
+
+
 def stages(config: LineConfig) -> list[Stage]:
     """The rows for one station."""
     simulated = [Stage("conveyor", "pipeline.conveyor")] if config.conveyor else []
     return [
         Stage("archiver", "pipeline.archiver", stops=2),
-        Stage("plc_bridge", "pipeline.plc_bridge", stops=0),
+        Stage("plc_bridge", BRIDGE, stops=0),
         *simulated,
         *(Stage(inspector, "pipeline.inspector", inspector) for inspector in inspectors(config)),
         *(Stage(f"capture_{camera.name}", "pipeline.capture", camera.name) for camera in config.cameras),
@@ -33,5 +37,5 @@ def connecting(config: LineConfig) -> list[str]:
 
 
 def inspectors(config: LineConfig) -> list[str]:
-    """Names of the inspectors: one per compute device of this host."""
-    return ["inspector"]
+    """Names of the inspectors, the one that the line starts with first; one at a time gets the panels."""
+    return ["inspector", "inspector_standby"] if config.engine.standby else ["inspector"]

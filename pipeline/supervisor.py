@@ -1,6 +1,5 @@
 """Starts, watches, restarts and stops the rows of the process table, and owns what outlives a single stage."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,16 +15,18 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.bus import Bus
+from pipeline.claim import claim
 from pipeline.config import LineConfig
 from pipeline.errors import ConfigError, StageError
-from pipeline.evidence import POOL, pool_shape
+from pipeline.evidence import pool_shape, pools
 from pipeline.frames import create_ring, remove_ring
 from pipeline.log import logger
 from pipeline.messages import Health
-from pipeline.stages import Stage, stages
+from pipeline.stages import BRIDGE, HALT, Stage, stages
 
 LOG = logger("supervisor")
 STOP_S = 10.0
+HALT_S = 5.0
 
 
 @dataclass
@@ -71,7 +72,8 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         with self._stack:
-            self._claim()
+            self._stack.enter_context(claim(self.config))
+            self._logs.mkdir(exist_ok=True)
             self._stack.callback(self._clean)
             self._clean()
             self._prepare()
@@ -115,7 +117,7 @@ class Supervisor:
         return health.counters.get(name, 0) if health else 0
 
     def stop(self) -> None:
-        """End the stages in their order, the stubborn ones by force."""
+        """End the stages in order, the stubborn ones by force; the PLC reads Halted even where its bridge fell."""
         for order in sorted({row.stage.stops for row in self.running.values()}):
             rows = [row for row in self.running.values() if row.stage.stops == order]
             for row in rows:
@@ -123,19 +125,23 @@ class Supervisor:
             end = time.monotonic() + STOP_S
             for row in rows:
                 self._reap(row, end)
+            if any(row.stage.module == BRIDGE and row.process.returncode for row in rows):
+                self._halt()
         self.running.clear()
 
     # --- a stage's life ---
 
     def _start(self, stage: Stage, restarts: Restarts, *, proven: bool) -> None:
-        log = self.config.state / "logs" / f"{stage.name}.log"
+        process, now = self._spawn(stage), time.monotonic()
+        self.running[stage.name] = Running(stage, process, now, restarts, proven, heard_s=now)
+
+    def _spawn(self, stage: Stage) -> subprocess.Popen[bytes]:
+        log = self._logs / f"{stage.name}.log"
         command = [sys.executable, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
         with log.open("ab") as stream:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
-        now = time.monotonic()
-        self.running[stage.name] = Running(stage, process, now, restarts, proven, heard_s=now)
 
     def _bounds(self) -> Restarts:
         bounds = self.config.supervisor
@@ -157,12 +163,12 @@ class Supervisor:
         if not row.restarts.allow(now):
             raise StageError(
                 f"{row.stage.name} fell more than {bounds.restarts} times in {bounds.restart_window_s} s, the line"
-                f" stops: {self._last_words(row.stage)}"
+                f" stops in state Halted: {self._last_words(row.stage)}"
             )
         self._start(row.stage, row.restarts, proven=True)
 
     def _last_words(self, stage: Stage) -> str:
-        log = self.config.state / "logs" / f"{stage.name}.log"
+        log = self._logs / f"{stage.name}.log"
         for line in reversed(log.read_text(errors="replace").splitlines()[-50:]):
             with suppress(ValueError):
                 said = json.loads(line)
@@ -179,19 +185,15 @@ class Supervisor:
             row.process.kill()
             row.process.wait()
 
-    # --- what outlives a stage ---
+    def _halt(self) -> None:
+        process = self._spawn(HALT)
+        try:
+            process.wait(HALT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
-    def _claim(self) -> None:
-        """One supervisor per state folder; the kernel gives the lock back after a crash."""
-        try:
-            (self.config.state / "logs").mkdir(parents=True, exist_ok=True)
-            lock = self._stack.enter_context(self.config.lock.open("a+"))
-        except OSError as error:
-            raise ConfigError(f"state_dir {self.config.state}: {error.strerror}; choose another") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"a line is running already in {self.config.state}: stop it first") from None
+    # --- what outlives a stage ---
 
     def _prepare(self) -> None:
         try:
@@ -201,13 +203,18 @@ class Supervisor:
         self._run_file.write_text(self.config.model_dump_json())
         for camera in self.config.cameras:
             create_ring(self.config.ring(camera.name), camera.slots, int(camera.slot_mb * 1e6))
-        create_ring(self.config.ring(POOL), *pool_shape(self.config))
+        for pool in pools(self.config):
+            create_ring(pool, *pool_shape(self.config))
 
     def _clean(self) -> None:
         """No socket and no shared memory stays; what a crash left goes before the next start."""
         shutil.rmtree(self.config.run_dir, ignore_errors=True)
-        for name in [*(camera.name for camera in self.config.cameras), POOL]:
-            remove_ring(self.config.ring(name))
+        for name in [*(self.config.ring(camera.name) for camera in self.config.cameras), *pools(self.config)]:
+            remove_ring(name)
+
+    @property
+    def _logs(self) -> Path:
+        return self.config.state / "logs"
 
     @property
     def _run_file(self) -> Path:

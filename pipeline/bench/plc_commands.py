@@ -1,13 +1,12 @@
 """`takt plc probe`: shows that a PLC lets no panel pass that it must not, before the line is started with it."""
 
-import fcntl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
@@ -18,9 +17,10 @@ from pipeline.bench import probe_report
 from pipeline.bench.plc_probe import Patience, probe
 from pipeline.bench.probe_cases import Finding, rounds
 from pipeline.bench.probe_report import Occasion
+from pipeline.claim import claim
 from pipeline.config import LineConfig, load
 from pipeline.devices import conveyor_settings
-from pipeline.errors import ConfigError, PlcError, UsageError
+from pipeline.errors import PlcError, UsageError
 from pipeline.figures import write_json, write_text
 from pipeline.plcs import Plc, ProbingPlc
 from pipeline.plcs.simulated import Conveyor
@@ -60,7 +60,8 @@ def plc_probe(
 
 def _probed(config: LineConfig, seed: int, trigger_s: float) -> list[Finding]:
     patience = Patience(trigger_s, config.timing.ack_ms, config.timing.window_ms)
-    with _line_down(config), _conveyor(config), plcs.connect(config.plc.kind, config.plc.settings) as plc:
+    # two vision systems before one PLC prove nothing
+    with claim(config), _conveyor(config), plcs.connect(config.plc.kind, config.plc.settings) as plc:
         return probe(_probing(plc, config.plc.kind), rounds(seed), patience, _table())
 
 
@@ -79,21 +80,6 @@ def _probing(plc: Plc, kind: str) -> ProbingPlc:
     if not isinstance(plc, ProbingPlc):
         raise UsageError(f"the driver {kind!r} cannot write a wrong result: give it write_as_is")
     return plc
-
-
-def _line_down(config: LineConfig) -> TextIO:
-    """The lock that a running line holds, until it is closed: two vision systems before one PLC prove nothing."""
-    try:
-        config.state.mkdir(parents=True, exist_ok=True)
-        lock = (config.state / "running").open("a+")
-    except OSError as error:
-        raise ConfigError(f"state_dir {config.state}: {error.strerror}; choose another") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise ConfigError(f"a line is running already in {config.state}: stop it first") from None
-    return lock
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Place:
         self.pool = Ring(config.ring(POOL))
 
     def sender(self) -> EvidenceSender:
-        return EvidenceSender(self.config, self.stack.enter_context(Bus("inspector")))
+        return EvidenceSender(self.config, self.stack.enter_context(Bus("inspector")), "inspector")
 
     def archiver(self) -> Archiver:
         """A new archiver process, as far as files and sockets go."""

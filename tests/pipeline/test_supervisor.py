@@ -52,7 +52,7 @@ def test_a_line_with_a_real_plc_has_no_conveyor(line_file: LineFile) -> None:
 
 def test_a_stage_that_falls_too_often_stops_the_line(line_file: LineFile) -> None:
     path = line_file(supervisor={"restarts": 1}, conveyor={"settings": {"panels": 0}})
-    said = r"archiver fell more than 1 times in 60 s, the line stops: see .*archiver.log"
+    said = r"archiver fell more than 1 times in 60 s, the line stops in state Halted: see .*archiver.log"
     with pytest.raises(StageError, match=said), running(path) as line:
         line.until_all_up()
         old = line.kill("archiver")

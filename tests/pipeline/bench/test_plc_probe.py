@@ -34,6 +34,7 @@ from typer.testing import Result as Ran
 from pipeline.bench import plc_commands, probe_cases, probe_report
 from pipeline.bench.plc_probe import Patience, probe
 from pipeline.bench.probe_cases import CASES, Case, Finding, When, judge, rounds
+from pipeline.claim import claim
 from pipeline.errors import ConfigError, PlcError, TaktError, UsageError
 from pipeline.plcs import (
     ACK_PASSED,
@@ -253,7 +254,7 @@ def test_an_absent_plc_is_one_line_and_exit_status_3(line):
 
 
 def test_a_running_line_is_left_alone(line):
-    with plc_commands._line_down(plc_commands.load(line)):
+    with claim(plc_commands.load(line)):
         assert "running already" in refused(ConfigError, run(line))
 
 
