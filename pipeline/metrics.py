@@ -40,8 +40,8 @@ def _gauge(name: str, text: str, *by: str, labels: tuple[str, ...] = ()) -> Seri
     return Series(f"takt_{name}", Kind.GAUGE, text, by, labels)
 
 
-def _times(name: str, text: str, *by: str, labels: tuple[str, ...] = (), known: Iterable = ()) -> Series:
-    return Series(f"takt_{name}_seconds", Kind.HISTOGRAM, text, by, labels, tuple(known))
+def _times(name: str, text: str, *by: str, labels: tuple[str, ...] = ()) -> Series:
+    return Series(f"takt_{name}_seconds", Kind.HISTOGRAM, text, by, labels)
 
 
 BRIDGE, CAPTURE, INSPECTOR, ARCHIVER, SUPERVISOR = "plc_bridge", "capture", "inspector", "archiver", "supervisor"
@@ -61,7 +61,7 @@ SERIES = {
     "deadline_misses": _counter("deadline_misses", "Panels still undecided at their deadline; rejects", BRIDGE),
     "late_verdicts": _counter("late_verdicts", "Verdicts for a panel that was decided already", BRIDGE),
     "alarms": _counter("alarms", "Panels of which a person must look where they went", BRIDGE),
-    "latency_seconds": _times("latency", "Trigger edge to the PLC's acknowledgement", BRIDGE, known=[()]),
+    "latency_seconds": _times("latency", "Trigger edge to the PLC's acknowledgement", BRIDGE),
     # --- the PLC and the ledger ---
     "line_ready": _gauge("line_ready", "1 while the line may pass panels", BRIDGE),
     "line_state": _gauge("line_state", "State in the PLC's register, numbered as in OPC 40100-1", BRIDGE),
@@ -147,7 +147,8 @@ class Metrics:
             self._open(key, series, role)
 
     def _open(self, key: str, series: Series, role: str) -> None:
-        known = series.known if role in series.by else ()
+        bare = () if series.labels else ((),)
+        known = (*series.known, *bare) if role in series.by else ()
         if series.kind is Kind.COUNTER:
             self._counts[key] = dict.fromkeys(known, 0.0)
         if series.kind is Kind.HISTOGRAM:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import plcs
+from pipeline.bridge_metrics import TimedPlc, note, reading
 from pipeline.bus import Bus, Port, Received
 from pipeline.config import LineConfig
 from pipeline.errors import LedgerError, PlcError
@@ -15,6 +16,7 @@ from pipeline.keys import MachineKey, machine_key
 from pipeline.ledger import Ledger
 from pipeline.log import logger
 from pipeline.messages import Captured, Fault, Health, Outcome, Presence, Verdict
+from pipeline.metrics import Metrics, Reading
 from pipeline.open_panels import (
     Action,
     CapturedSeen,
@@ -53,7 +55,9 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
         plcs.connect(config.plc.kind, config.plc.settings) as plc,
         Ledger(config.ledger, config.station) as ledger,
     ):
-        bridge = Bridge(config, bus, plc, ledger, opening_state(config), machine_key(config.state))
+        watched = TimedPlc(plc, life.metrics)
+        bridge = Bridge(config, bus, watched, ledger, opening_state(config), machine_key(config.state), life.metrics)
+        life.metrics.read(bridge.reading)
         bridge.open()
         while not life.stopping:
             bus.poll(config.timing.poll_ms)
@@ -72,6 +76,7 @@ class Bridge:
     ledger: Ledger
     state: State
     key: MachineKey
+    metrics: Metrics = field(default_factory=Metrics)
     peers: Peers = field(init=False)
     linked: bool = False
     link_text: str = ""
@@ -173,6 +178,12 @@ class Bridge:
             "clients_refused": sum(self.bus.door.refused.values()) if self.bus.door else 0,
         }
 
+    def reading(self) -> Reading:
+        """What a scrape finds."""
+        more: Reading = {"alarms": self.alarms, "ledger_owed": self.ledger.owed}
+        now_ns = time.monotonic_ns()
+        return {**reading(self.state, self.line_state, now_ns), **more, "peer_age": self.peers.ages_s(now_ns)}
+
     # --- hand-shake ---
 
     def _step(self, event: Event) -> None:
@@ -181,6 +192,7 @@ class Bridge:
             self._perform(action)
 
     def _perform(self, action: Action) -> None:
+        note(self.metrics, action, time.monotonic_ns())
         match action:
             case Record(name, what):
                 self._record(name, **what)

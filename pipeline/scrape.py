@@ -84,6 +84,9 @@ def targets_path(config: LineConfig) -> Path:
 
 def write_targets(config: LineConfig) -> None:
     """The ports as Prometheus reads them (`file_sd_configs`). It stays when the line is down: down is to be seen."""
+    if not config.metrics.enabled:
+        targets_path(config).unlink(missing_ok=True)
+        return
     groups = [
         {"targets": [f"{HOST}:{port}"], "labels": {"station": config.station, "stage": name}}
         for name, port in ports(config).items()

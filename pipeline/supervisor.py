@@ -1,14 +1,13 @@
 """Starts, watches, restarts and stops the rows of the process table, and owns what outlives a single stage."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from contextlib import ExitStack, suppress
+from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +19,10 @@ from pipeline.config import LineConfig
 from pipeline.errors import ConfigError, StageError
 from pipeline.evidence import pool_shape, pools
 from pipeline.frames import create_ring, remove_ring
-from pipeline.log import logger
+from pipeline.log import last_words, logger, output_file, tail
 from pipeline.messages import Health
+from pipeline.metrics import SUPERVISOR, Metrics, Reading
+from pipeline.scrape import host_reading, scraped, write_targets
 from pipeline.stages import BRIDGE, HALT, Stage, stages
 
 LOG = logger("supervisor")
@@ -68,6 +69,10 @@ class Supervisor:
     def __init__(self, config: LineConfig) -> None:
         self.config = config
         self.running: dict[str, Running] = {}
+        self.restarted: Counter[str] = Counter()
+        self.metrics = Metrics(config.station, SUPERVISOR, SUPERVISOR)
+        self.metrics.read(self.reading)
+        self.metrics.read(host_reading(config))
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -82,6 +87,8 @@ class Supervisor:
             table = stages(self.config)
             self._port = bus.sub([self.config.socket(f"health-{stage.name}") for stage in table], "health")
             self._bus = bus
+            self._stack.enter_context(scraped(self.config, SUPERVISOR, self.metrics))
+            write_targets(self.config)
             for stage in table:
                 self._start(stage, self._bounds(), proven=False)
             self._stack = self._stack.pop_all()
@@ -116,6 +123,16 @@ class Supervisor:
         health = self.running[stage].health if stage in self.running else None
         return health.counters.get(name, 0) if health else 0
 
+    def reading(self) -> Reading:
+        """What a scrape finds: of every stage whether it is there, how it is and when it said so."""
+        rows, now = {(name,): row for name, row in list(self.running.items())}, time.monotonic()
+        return {
+            "up": {labels: row.process.returncode is None for labels, row in rows.items()},
+            "ready": {labels: row.health is not None and row.health.state == "ready" for labels, row in rows.items()},
+            "health_age": {labels: now - row.heard_s for labels, row in rows.items()},
+            "restarts": {labels: self.restarted[row.stage.name] for labels, row in rows.items()},
+        }
+
     def stop(self) -> None:
         """End the stages in order, the stubborn ones by force; the PLC reads Halted even where its bridge fell."""
         for order in sorted({row.stage.stops for row in self.running.values()}):
@@ -136,9 +153,10 @@ class Supervisor:
         self.running[stage.name] = Running(stage, process, now, restarts, proven, heard_s=now)
 
     def _spawn(self, stage: Stage) -> subprocess.Popen[bytes]:
-        log = self._logs / f"{stage.name}.log"
+        output = output_file(self.config.state, stage.name)
+        output.write_bytes(b"")
         command = [sys.executable, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
-        with log.open("ab") as stream:
+        with output.open("ab") as stream:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
@@ -158,23 +176,16 @@ class Supervisor:
                 row.process.kill()
             return
         if not row.proven:
-            raise StageError(f"{row.stage.name} did not start: {self._last_words(row.stage)}")
-        LOG.error("stage fell", extra={"which": row.stage.name, "status": status})
+            raise StageError(f"{row.stage.name} did not start: {last_words(self.config.state, row.stage.name)}")
+        printed = tail(output_file(self.config.state, row.stage.name))
+        LOG.error("stage fell", extra={"which": row.stage.name, "status": status, "printed": printed})
+        self.restarted[row.stage.name] += 1
         if not row.restarts.allow(now):
             raise StageError(
                 f"{row.stage.name} fell more than {bounds.restarts} times in {bounds.restart_window_s} s, the line"
-                f" stops in state Halted: {self._last_words(row.stage)}"
+                f" stops in state Halted: {last_words(self.config.state, row.stage.name)}"
             )
         self._start(row.stage, row.restarts, proven=True)
-
-    def _last_words(self, stage: Stage) -> str:
-        log = self._logs / f"{stage.name}.log"
-        for line in reversed(log.read_text(errors="replace").splitlines()[-50:]):
-            with suppress(ValueError):
-                said = json.loads(line)
-                if said.get("fatal") and "trace" not in said:
-                    return said["event"]
-        return f"see {log}"
 
     @staticmethod
     def _reap(row: Running, end_s: float) -> None:
