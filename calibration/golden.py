@@ -42,8 +42,9 @@ def _rejected(
     detector: Detector, good: NDArray, limit: float, rng: np.random.Generator
 ) -> list[tuple[NDArray, Finding]]:
     found: list[tuple[NDArray, Finding]] = []
+    names = [channel.name for channel in detector.manifest.channels]
     for _ in range(ROUNDS):
-        drawn = (anomalies.draw(frames, rng).frames for frames in good[:ENOUGH])
+        drawn = (anomalies.draw(frames, rng, channels=names).frames for frames in good[:ENOUGH])
         found += [each for each in _inspected(detector, drawn) if each[1].score > limit]
         if len(found) >= ENOUGH:
             return found
