@@ -14,7 +14,7 @@ from calibration.limits import set_limits
 from calibration.panels import PanelSet
 from calibration.stack import Stack, Tell
 from engines import recipe
-from engines.detector import Detector, open_detector
+from engines.detector import open_detector
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Training
 
 
@@ -44,25 +44,49 @@ class Draft:
         }
 
 
-def finish(draft: Draft, held_out: Stack, promise: Promise, tell: Tell) -> str | None:
-    """Score the held-out panels on the production path, set limits, choose golden panels, report, seal.
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Good panels with `scores` [n] and `maps` [n, h, w] of a network that was not taught from them."""
+
+    panels: Stack
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+
+
+def scored(draft: Draft, panels: Stack, tell: Tell, phase: str) -> Scored:
+    """What the draft's network says of `panels` on the production path, without limits."""
+    dtype = panels.frames.dtype.name
+    findings = []
+    with open_detector(recipe.write(draft.folder, {**draft.facts(dtype), "limits": _unlimited()})) as detector:
+        for number, frames in enumerate(panels.frames):
+            tell(phase, number, len(panels.names))
+            findings += detector.inspect([frames])
+    return Scored(panels, np.array([one.score for one in findings]), np.stack([one.map for one in findings]))
+
+
+def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> str | None:
+    """Set limits from the scores of panels unseen, choose golden panels, report, seal.
 
     Returns a remark where the promise cannot be kept.
 
     Raises:
         PanelError: too few panels, or a network that does not see synthetic defects.
     """
+    panels = good.panels
     integrity = learned(draft.panels, draft.panels.channels, tell)
-    facts = draft.facts(held_out.frames.dtype.name) | {"integrity": integrity}
-    unlimited = recipe.write(draft.folder, {**facts, "limits": _unlimited()})
-    with open_detector(unlimited) as detector:
-        scores, maps = _scored(detector, held_out.frames, tell)
-        limits, remark = set_limits(scores, maps, promise, held_out.cell_px)
+    facts = draft.facts(panels.frames.dtype.name) | {"integrity": integrity}
+    limits, remark = set_limits(good.scores, good.maps, promise, panels.cell_px)
+    with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited()})) as detector:
         rng = np.random.default_rng(draft.training.seed)
-        recipe.write_golden(draft.folder, golden.choose(detector, held_out.frames, limits.image, rng))
-    frames = held_out.frames[:, 0]
-    shown = [report.Shown(*each) for each in zip(held_out.names, frames, maps, scores.tolist(), strict=True)]
-    report.write(draft.folder / "report.html", _table(facts, limits, remark), draft.losses, shown, limits)
+        recipe.write_golden(draft.folder, golden.choose(detector, panels.frames, limits.image, rng))
+    rows = zip(panels.names, panels.frames[:, 0], good.maps, good.scores.tolist(), strict=True)
+    report.write(
+        draft.folder / "report.html",
+        _table(facts, limits, remark),
+        draft.losses,
+        [report.Shown(*row) for row in rows],
+        limits,
+    )
     recipe.write(draft.folder, {**facts, "limits": limits})
     return remark
 
@@ -70,14 +94,6 @@ def finish(draft: Draft, held_out: Stack, promise: Promise, tell: Tell) -> str |
 def _channel(name: str) -> Channel:
     light, mark, focus = name.rpartition("_")
     return Channel(name=name, light=light, focus=focus) if mark else Channel(name=name, light=name)
-
-
-def _scored(detector: Detector, frames: NDArray, tell: Tell) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    findings = []
-    for number, panel in enumerate(frames):
-        tell("scoring", number, len(frames))
-        findings += detector.inspect([panel])
-    return np.array([one.score for one in findings]), np.stack([one.map for one in findings])
 
 
 def _unlimited() -> Limits:
@@ -97,7 +113,7 @@ def _table(facts: dict[str, Any], limits: Limits, remark: str | None) -> dict[st
         "teacher": training.teacher,
         "channels": ", ".join(channel.name for channel in facts["channels"]),
         "input": f"{facts['geometry'].height} x {facts['geometry'].width} {facts['dtype']}",
-        "panels": f"{training.panels} taught, {training.held_out} held out",
+        "panels": f"{training.panels} taught, {limits.statistics.panels} scored by networks that had not seen them",
         "limit": f"{limits.image:.4g}",
         "promise": f"at most {kept.rate:.1%} false rejects with {kept.confidence:.0%} confidence",
         "integrity": f"learned from {facts['integrity'].panels} panels" if facts["integrity"] else "not checked",

@@ -1,16 +1,17 @@
-"""The good panels of a set at the network's input size, in memory, parted into those that teach and those kept back."""
+"""The panels of a set at the network's input size, in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.limits import FEWEST
-from calibration.panels import GOOD, PanelSet
+from calibration.panels import GOOD, Panel, PanelSet
 from engines.detector import Gather
-from engines.errors import PanelError, UsageError
+from engines.errors import PanelError
 from engines.recipe import Resize
 
 MAP_STRIDE = 4
@@ -62,13 +63,21 @@ def read_good(panels: PanelSet, geometry: Resize, tell: Tell) -> Stack:
     return Stack(np.stack(rows), tuple(panel.name for panel in found), max(1, round(float(np.median(areas)) * share)))
 
 
-def split(stack: Stack, every: int) -> tuple[Stack, Stack]:
-    """Panels that teach, and every `every`-th one, kept back for the limits.
+def read_labelled(panels: PanelSet, geometry: Resize) -> tuple[NDArray, NDArray[np.bool_]] | None:
+    """Labelled defective panels of train/<defect>, resized, and their masks [n, h, w]; None where there are none.
 
     Raises:
-        UsageError: nothing would be left for training.
+        PanelError: one has no mask, or cannot be read.
     """
-    if every < 2:
-        raise UsageError(f"hold out every {every}: give at least 2, or nothing is left for training")
-    held_out = np.arange(len(stack.names)) % every == every - 1
-    return stack.part(~held_out), stack.part(held_out)
+    found = [panel for defect in panels.defects("train") for panel in panels.panels("train", defect)]
+    pairs = [_labelled(panels, panel, geometry) for panel in found]
+    return (np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])) if pairs else None
+
+
+def _labelled(panels: PanelSet, panel: Panel, geometry: Resize) -> tuple[NDArray, NDArray[np.bool_]]:
+    frames = panels.read(panel)
+    mask = panels.mask(panel, (frames.shape[1], frames.shape[2]))
+    if mask is None:
+        raise PanelError(f"{panel.path}: a labelled panel needs its mask in ground_truth/{panel.defect}")
+    share = cv2.resize(mask.astype(np.float32), (geometry.width, geometry.height), interpolation=cv2.INTER_AREA)
+    return Gather(len(frames), geometry, frames.dtype.name).resized(frames), np.asarray(share) > 0

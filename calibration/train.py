@@ -1,43 +1,46 @@
-"""Good panels -> recipe. The only place where the line's networks are trained; needs the extra [teach]."""
+"""Good panels -> recipe. The only place where the line's networks are trained; needs the extra [teach].
 
-import logging
-import math
+Limits come from cross-fitted scores: the good panels are parted into folds, each fold is scored by a network that was
+taught from the others, and the recipe's network is then taught from all. Every fold is scored on the production path,
+exported and in `engines.detector`.
+"""
+
+import hashlib
+import json
 import resource
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from numpy.typing import NDArray
 
-from calibration import anomalies
+from calibration.export import export, prove
+from calibration.fit import Checkpoint, Defective, Material, fit
 from calibration.panels import PanelSet
-from calibration.seal import Draft, finish
-from calibration.stack import Stack, Tell, floats, read_good, split
-from engines import methods, recipe, runtimes
-from engines.detector import INPUT, MAP, SCORE
-from engines.errors import EngineError, UsageError
-from engines.methods import MethodSettings, Schedule, Stage
+from calibration.seal import Draft, Scored, finish, scored
+from calibration.stack import Stack, Tell, read_good, read_labelled
+from engines import methods, recipe
+from engines.errors import UsageError
+from engines.methods import MethodSettings
 from engines.recipe import Promise, Recipe, Resize, Training
 
-CACHE_BYTES = 1_500_000_000
-MAP_TOLERANCE, SCORE_TOLERANCE = 1e-4, 1e-3
-EXPORT_BATCH = 64
-DEFECT_SHARE = 0.75
+WORK = "work"  # checkpoints and the scores of finished folds, inside the unfinished recipe
 DEFAULT_PROMISE = Promise(rate=0.02, confidence=0.9)
+DEFAULT_FOLDS = 3
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to teach. `hold_out_every`: every so many-th good panel is kept from training for the limits."""
+    """What to teach.
+
+    `folds`: into how many parts the good panels go for cross-fitting; costs as many trainings besides the last.
+    `hold_out_every`: instead of that, every so many-th good panel is kept from training for the limits.
+    """
 
     panels: PanelSet
     out: Path
@@ -45,7 +48,8 @@ class Request:
     settings: dict[str, Any] = field(default_factory=dict)
     teacher_weights: Path | None = None
     seed: int = 0
-    hold_out_every: int = 5
+    folds: int = DEFAULT_FOLDS
+    hold_out_every: int | None = None
     promise: Promise = DEFAULT_PROMISE
 
 
@@ -63,220 +67,192 @@ class Taught:
 def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Taught:
     """Teach a recipe from the good panels of a set and write it to `request.out`.
 
+    What is interrupted goes on from its last checkpoint when asked for the same again.
+
     Raises:
         PanelError: the set is unreadable or too small.
-        UsageError: the settings or weights cannot be used, or `out` is taken.
+        UsageError: the settings or weights cannot be used, `out` is taken, or the training went astray.
         EngineError: the exported network does not answer as the taught one.
     """
     started = time.monotonic()
-    place = _free_place(request.out)
-    try:
-        parity, remark = _teach_into(place, request, tell)
-        place.rename(request.out)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    place = _place(request.out)
+    lesson = _prepared(place, request, tell)
+    parity, remark = _teach_into(place, lesson)
+    place.rename(request.out)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark)
 
 
-def _teach_into(folder: Path, request: Request, tell: Tell) -> tuple[float, str | None]:
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """A request with everything read that it names."""
+
+    request: Request
+    method: Any
+    settings: MethodSettings
+    geometry: Resize
+    material: Material
+    work: Path
+    tell: Tell
+
+    def untaught(self) -> tuple[Any, tuple[str, str]]:
+        """A fresh model with its teacher, and that one's name and SHA-256."""
+        torch.manual_seed(self.request.seed)
+        model = self.method.build(len(self.request.panels.channels), self.settings)
+        return model, self.method.load_teacher(model, self.request.teacher_weights)
+
+
+def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
     method = methods.load(request.method)
     settings = methods.settings_of(method, request.settings)
     geometry = Resize(height=settings.height, width=settings.width)
-    torch.manual_seed(request.seed)
-    model = method.build(len(request.panels.channels), settings)
-    teacher = method.load_teacher(model, request.teacher_weights)
-    training, held_out = split(read_good(request.panels, geometry, tell), request.hold_out_every)
-    losses = _fit(model, training, settings.schedule, request.seed, tell)
-    tell("exporting", 0, 1)
-    _export(model, training, folder)
-    parity = _prove(method, settings, held_out, folder)
-    facts = _training(request.seed, model, (len(training.names), len(held_out.names)), teacher, losses)
-    plain = settings.model_dump(mode="json")
-    draft = Draft(folder, request.panels, request.method, plain, geometry, facts, losses)
-    return parity, finish(draft, held_out, request.promise, tell)
+    good = read_good(request.panels, geometry, tell)
+    labelled = read_labelled(request.panels, geometry)
+    defective = Defective(*labelled) if labelled else None
+    material = Material(good, request.panels.channels, request.seed, defective)
+    work = place / WORK
+    lesson = Lesson(request, method, settings, geometry, material, work, tell)
+    lesson.untaught()  # a missing weight file is found before anything is kept or lost
+    _same_or_anew(work, _name_of(lesson))
+    return lesson
 
 
-def _training(
-    seed: int, model: Any, counts: tuple[int, int], teacher: tuple[str, str], losses: Sequence[float]
-) -> Training:
-    facts = {"loss": round(float(np.mean(losses[-20:])), 6), "steps": len(losses), "torch": str(torch.__version__)}
-    return Training(
-        panels=counts[0],
-        held_out=counts[1],
-        seed=seed,
-        teacher=teacher[0],
-        teacher_sha256=teacher[1],
-        facts={**model.training_facts, **facts},
+def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None]:
+    request, material = lesson.request, lesson.material
+    kept_back = _kept_back(len(material.good.names), request.folds, request.hold_out_every)
+    crossed = request.hold_out_every is None
+    folds = [_fold(lesson, number, mask, len(kept_back)) for number, mask in enumerate(kept_back)] if crossed else []
+    material = material if crossed else material.without(kept_back[0])
+    model, teacher, losses = _taught(lesson, material, "network")
+    lesson.tell("exporting", 0, 1)
+    export(model, material.good, folder)
+    parity = prove(lesson.method.build(len(material.channels), lesson.settings), material.good, folder)
+    shutil.rmtree(lesson.work)
+    held_out = len(lesson.material.good.names) - len(material.good.names)
+    facts = _training(lesson, model, (len(material.good.names), held_out), teacher, losses)
+    draft = _draft(lesson, folder, facts, losses)
+    return parity, finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
+
+
+def _joined(folds: list[Scored], lesson: Lesson, draft: Draft, kept_back: Sequence[NDArray[np.bool_]]) -> Scored:
+    """The scores that set the limits, in the panels' order."""
+    good = lesson.material.good
+    if not folds:
+        return scored(draft, good.part(kept_back[0]), lesson.tell, "scoring")
+    order = np.argsort(np.concatenate([np.flatnonzero(mask) for mask in kept_back]))
+    return Scored(
+        good, np.concatenate([one.scores for one in folds])[order], np.concatenate([one.maps for one in folds])[order]
     )
 
 
-def _free_place(out: Path) -> Path:
+def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int) -> Scored:
+    """The panels of one fold, scored by a network that was taught from the others."""
+    known, title = lesson.work / f"fold{number}.npz", f"fold {number + 1} of {count}"
+    part = lesson.material.good.part(kept_back)
+    if known.is_file():
+        with np.load(known) as kept:
+            return Scored(part, kept["scores"], kept["maps"])
+    material = lesson.material.without(kept_back)
+    model, teacher, losses = _taught(lesson, material, title)
+    folder = lesson.work / "fold"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    export(model, material.good, folder)
+    facts = _training(lesson, model, (len(material.good.names), len(part.names)), teacher, losses)
+    found = scored(_draft(lesson, folder, facts, losses), part, lesson.tell, f"{title}: scoring")
+    _write_whole(known, found)
+    return found
+
+
+def _write_whole(path: Path, found: Scored) -> None:
+    part = path.with_suffix(".part.npz")
+    np.savez(part, scores=found.scores, maps=found.maps)
+    part.replace(path)
+
+
+def _taught(lesson: Lesson, material: Material, title: str) -> tuple[Any, tuple[str, str], list[float]]:
+    model, teacher = lesson.untaught()
+    checkpoint = Checkpoint(lesson.work / f"{title.replace(' ', '_')}.pt")
+
+    def tell(stage: str, done: int, total: int) -> None:
+        lesson.tell(f"{title}: {stage}", done, total)
+
+    return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell)
+
+
+def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float]) -> Draft:
+    request, plain = lesson.request, lesson.settings.model_dump(mode="json")
+    return Draft(folder, request.panels, request.method, plain, lesson.geometry, facts, losses)
+
+
+def _training(
+    lesson: Lesson, model: Any, counts: tuple[int, int], teacher: tuple[str, str], losses: Sequence[float]
+) -> Training:
+    request, defective = lesson.request, lesson.material.defective
+    seen = f"{len(defective.frames)} labelled panels" if defective else "synthetic"
+    facts = {"loss": round(float(np.mean(losses[-20:])), 6), "steps": len(losses), "torch": str(torch.__version__)}
+    limits = f"cross-fitted in {request.folds} folds" if request.hold_out_every is None else "held-out panels"
+    shown = {"defects": seen} if lesson.method.needs_defects else {}
+    return Training(
+        panels=counts[0],
+        held_out=counts[1],
+        seed=request.seed,
+        teacher=teacher[0],
+        teacher_sha256=teacher[1],
+        facts={**model.training_facts, **shown, "limits": limits, **facts},
+    )
+
+
+def _kept_back(count: int, folds: int, hold_out_every: int | None) -> list[NDArray[np.bool_]]:
+    """bool [count] for every fold, True where a panel is kept from training.
+
+    Raises:
+        UsageError: nothing would be left for training.
+    """
+    if hold_out_every is not None:
+        if hold_out_every < 2:
+            raise UsageError(f"hold out every {hold_out_every}: give at least 2, or nothing is left for training")
+        return [np.arange(count) % hold_out_every == hold_out_every - 1]
+    if not 2 <= folds <= count:
+        raise UsageError(f"{folds} folds: give 2 to {count}, the good panels there are")
+    return [np.arange(count) % folds == number for number in range(folds)]
+
+
+def _place(out: Path) -> Path:
+    """Where the recipe is made until it is whole; what an interrupted run left there stays.
+
+    Raises:
+        UsageError: `out` exists already.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already; a recipe is never overwritten: give another --out")
     if out.exists():
         out.rmdir()
-    place = out.parent / f".{out.name}.partial"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    return place
+    return out.parent / f".{out.name}.partial"
 
 
-def _batches(stack: Stack, size: int = 8) -> Iterator[Tensor]:
-    for start in range(0, len(stack.names), size):
-        yield torch.from_numpy(stack.floats(slice(start, start + size)))
+def _same_or_anew(work: Path, name: str) -> None:
+    """Keep what an interrupted run of the same lesson left, and nothing else."""
+    stamp = work / "lesson"
+    if stamp.is_file() and stamp.read_text() == name:
+        return
+    shutil.rmtree(work.parent, ignore_errors=True)
+    work.mkdir(parents=True)
+    stamp.write_text(name)
 
 
-class Shelf:
-    """Training batches with the teacher's answers, kept in half precision as far as memory allows."""
-
-    def __init__(self, ask: Callable[[Tensor], Sequence[Tensor]] | None, stack: Stack) -> None:
-        self._targets, self._stack = ask, stack
-        self._kept: dict[tuple[int, int], list[Tensor]] = {}
-        self._bytes = 0
-
-    def batch(self, chosen: Sequence[int], flips: Sequence[int]) -> tuple[Tensor, list[Tensor] | None]:
-        """Panels `chosen`, each mirrored as its entry of `flips` says: bit 0 left-right, bit 1 top-bottom."""
-        rows = [
-            _flipped(torch.from_numpy(self._stack.floats(index)), flip)
-            for index, flip in zip(chosen, flips, strict=True)
-        ]
-        batch = torch.stack(rows)
-        if self._targets is None:
-            return batch, None
-        keys = list(zip(chosen, flips, strict=True))
-        unknown = [place for place, key in enumerate(keys) if key not in self._kept]
-        fresh = dict(zip(unknown, self._ask(batch[unknown]), strict=True)) if unknown else {}
-        answers = [fresh[place] if place in fresh else self._kept[key] for place, key in enumerate(keys)]
-        for place, answer in fresh.items():
-            self._keep(keys[place], answer)
-        return batch, [torch.stack(level).float() for level in zip(*answers, strict=True)]
-
-    def _ask(self, batch: Tensor) -> list[list[Tensor]]:
-        assert self._targets is not None
-        levels = [level.half() for level in self._targets(batch)]
-        return [[level[row].clone() for level in levels] for row in range(len(batch))]
-
-    def _keep(self, key: tuple[int, int], answer: list[Tensor]) -> None:
-        size = sum(level.numel() * level.element_size() for level in answer)
-        if self._bytes + size <= CACHE_BYTES:
-            self._kept[key] = answer
-            self._bytes += size
+def _name_of(lesson: Lesson) -> str:
+    """Everything that the numbers follow from, as a hash."""
+    request, material = lesson.request, lesson.material
+    plain = [request.method, lesson.settings.model_dump(mode="json"), request.seed, request.folds]
+    text = json.dumps([*plain, request.hold_out_every, material.channels, material.good.names, torch.__version__])
+    parts = [text.encode(), material.good.frames.data]
+    if material.defective is not None:
+        parts += [material.defective.frames.data, material.defective.masks.data]
+    name = hashlib.blake2s()
+    for part in parts:
+        name.update(part)
+    return name.hexdigest()
 
 
-def _flipped(row: Tensor, flip: int) -> Tensor:
-    dims = [dim for bit, dim in ((1, 2), (2, 1)) if flip & bit]
-    return row.flip(dims) if dims else row
-
-
-def _fit(model: Any, stack: Stack, schedule: Schedule, seed: int, tell: Tell) -> list[float]:
-    """Train and fit what stands before and after the networks; the loss of every step of the last stage."""
-    model.fit_input(partial(_batches, stack))
-    losses: list[float] = []
-    for stage in model.stages():
-        losses = _run(stage, model, stack, schedule, np.random.default_rng(seed), tell)
-    model.eval()
-    model.fit_output(partial(_batches, stack))
-    return losses
-
-
-def _run(
-    stage: Stage, model: Any, stack: Stack, schedule: Schedule, rng: np.random.Generator, tell: Tell
-) -> list[float]:
-    shelf, order = Shelf(stage.targets, stack), _endless(len(stack.names), rng)
-    optimiser = torch.optim.AdamW(stage.parameters, lr=schedule.learning_rate)
-    steps = math.ceil(stage.image_passes / schedule.batch)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step / steps))
-    losses = []
-    model.train()
-    for step in range(steps):
-        tell(f"teaching the {stage.name}", step, steps)
-        chosen = [next(order) for _ in range(schedule.batch)]
-        flips = rng.integers(0, 4 if schedule.flips else 1, schedule.batch).tolist()
-        mask = None
-        if stage.needs_defects:
-            batch, mask = _with_defects(stack, chosen, flips, rng)
-            targets = stage.targets(batch) if stage.targets else None
-        else:
-            batch, targets = shelf.batch(chosen, flips)
-        loss = stage.loss(batch, mask, targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        decay.step()
-        losses.append(float(loss.detach()))
-    return losses
-
-
-def _with_defects(
-    stack: Stack, chosen: Sequence[int], flips: Sequence[int], rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Panels as floats, three in four with a synthetic defect, and the masks, bool [N, h, w]."""
-    rows, masks = [], []
-    for index, flip in zip(chosen, flips, strict=True):
-        frames, mask = stack.frames[index], np.zeros(stack.frames.shape[2:], bool)
-        if rng.uniform() < DEFECT_SHARE:
-            drawn = anomalies.draw(frames, rng)
-            frames, mask = drawn.frames, drawn.mask
-        rows.append(_flipped(torch.from_numpy(floats(frames)), flip))
-        masks.append(_flipped(torch.from_numpy(mask)[None], flip)[0])
-    return torch.stack(rows), torch.stack(masks)
-
-
-def _endless(count: int, rng: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from rng.permutation(count).tolist()
-
-
-def _pace(done: float) -> float:
-    """Share of the learning rate: full in the first half, then down to zero along a cosine."""
-    return 1.0 if done < 0.5 else 0.5 * (1 + math.cos(math.pi * (2 * done - 1)))
-
-
-def _export(model: Any, stack: Stack, folder: Path) -> None:
-    example = torch.from_numpy(stack.floats(slice(0, 2)))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports which optional packages it lacks
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        torch.onnx.export(
-            model,
-            (example,),
-            folder / recipe.NETWORK,
-            dynamo=True,
-            opset_version=20,
-            input_names=[INPUT],
-            output_names=[MAP, SCORE],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=EXPORT_BATCH)},),
-            external_data=False,
-            verbose=False,
-        )
-    _forget_where(folder / recipe.NETWORK)
-    state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(state, folder / recipe.WEIGHTS)
-    (folder / recipe.WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone
-
-
-def _forget_where(path: Path) -> None:
-    """Take out of a network file in which source files of this machine its nodes were traced."""
-    network = onnx.load(path)
-    for each in (network, network.graph, *network.graph.node, *network.graph.value_info, *network.graph.initializer):
-        del each.metadata_props[:]
-        each.doc_string = ""
-    onnx.save(network, path)
-
-
-def _prove(method: Any, settings: MethodSettings, stack: Stack, folder: Path) -> float:
-    """Largest score difference of `weights.safetensors` in PyTorch and `network.onnx` in ONNX Runtime."""
-    fresh = method.build(stack.frames.shape[1], settings)
-    fresh.load_state_dict(load_file(folder / recipe.WEIGHTS))
-    batch = torch.from_numpy(stack.floats(slice(0, 8)))
-    with torch.no_grad():
-        map, score = (each.numpy() for each in fresh.eval()(batch))
-    runtime = runtimes.load("onnxruntime", "fp32")
-    with runtime.open_network(folder / recipe.NETWORK, "fp32", 2, len(batch)) as network:
-        answer = network.run({INPUT: batch.numpy()})
-        map_error = float(np.abs(answer[MAP] - map).max())
-        score_error = float((np.abs(answer[SCORE] - score) / (1 + np.abs(score))).max())
-    if not (map_error <= MAP_TOLERANCE and score_error <= SCORE_TOLERANCE):
-        raise EngineError(f"the exported network differs from the taught one (map {map_error}, score {score_error})")
-    return score_error
+__all__ = ["DEFAULT_FOLDS", "DEFAULT_PROMISE", "Request", "Stack", "Taught", "teach"]

@@ -45,11 +45,15 @@ def teach(
     panels: Annotated[Path, typer.Argument(metavar="SET", help="panel set with train/good")],
     out: Annotated[Path, typer.Option(help="folder to make; must not exist")],
     method: Annotated[str, typer.Option(help="how to teach")] = "mkd",
+    channels: Annotated[str, typer.Option(metavar="A,B", help="teach from these channels alone; all unless said")] = "",
     teacher_weights: Annotated[Path | None, typer.Option(help="folder with the teacher's weights")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method, schedule.batch=4")
     ] = None,
-    hold_out_every: Annotated[int, typer.Option(min=2, help="every so many-th panel sets the limit")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="each is scored by a network taught from the others")] = 3,
+    hold_out_every: Annotated[
+        int | None, typer.Option(min=2, help="instead of folds: every so many-th panel only sets the limit")
+    ] = None,
     false_reject: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="share of good panels that may be rejected")
     ] = 0.01,
@@ -60,12 +64,13 @@ def teach(
     """Teach a recipe from good panels."""
     train = _training()
     request = train.Request(
-        panels=PanelSet(panels),
+        panels=PanelSet(panels, [name.strip() for name in channels.split(",") if name.strip()]),
         out=out,
         method=method,
         settings=_settings(setting or []),
         teacher_weights=teacher_weights,
         seed=seed,
+        folds=folds,
         hold_out_every=hold_out_every,
         promise=recipes.Promise(rate=false_reject, confidence=confidence),
     )
@@ -82,9 +87,13 @@ def evaluate(
     runtime: RuntimeOption = "onnxruntime",
     precision: PrecisionOption = "fp32",
     threads: ThreadsOption = 2,
+    against: Annotated[
+        Path | None, typer.Option(help="figures of another recipe on the same panels, to compare by paired bootstrap")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a recipe on labelled panels."""
+    from calibration.evaluate import compared
     from calibration.evaluate import evaluate as measured
 
     if find_spec("sklearn") is None:  # known before the panels are inspected, not after
@@ -92,7 +101,10 @@ def evaluate(
     loaded = recipes.load(recipe)
     with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
         figures = measured(detector, PanelSet(panels), tell)
-    show(figures, json_file)
+    if against:
+        figures |= {"against": compared(figures, against)}
+    show({name: value for name, value in figures.items() if name != "results"}, None)
+    write_json(json_file, figures)
 
 
 def inspect(
@@ -133,7 +145,7 @@ def relearn(
 def _inspected(detector: Detector, path: Path, names: list[str], out: Path | None) -> dict[str, Any]:
     """The line for one panel; one that cannot be inspected is a reject with a fault, and said on stderr."""
     try:
-        frames = read_panel(path, names)
+        frames = read_panel(path, names, others=True)
         detector.check(frames)
         damage = detector.integrity(frames)
         (finding,) = detector.inspect([frames])

@@ -1,10 +1,13 @@
-"""Line files and a recipe for them, for every test that needs a line."""
+"""Line files and a recipe for them, for every test that needs a line; and one thread for tiny trainings."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from line import toy_line
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other spin, and a shared core stands still
 
 
 @pytest.fixture(scope="session")

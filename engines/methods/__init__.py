@@ -45,6 +45,8 @@ class Stage:
 
     With `needs_defects`, most panels carry a synthetic defect and `defect_mask` is bool [N, H, W], else None.
     `targets(batch)` are answers that stay the same during the stage, so that they can be kept; None: there are none.
+    `channel_dropout`: the share of panels that lose one channel, which is then 0 everywhere. `learning_rate`: None
+    takes the schedule's.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Stage:
     loss: "Callable[[Tensor, Tensor | None, Sequence[Tensor] | None], Tensor]"
     needs_defects: bool = False
     targets: "Callable[[Tensor], Sequence[Tensor]] | None" = None
+    channel_dropout: float = 0.0
+    learning_rate: float | None = None
 
 
 class Model(Protocol):
