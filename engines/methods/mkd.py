@@ -23,13 +23,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.backbones import STRIDES, TEACHERS, Trunk, load_weights, receptive_field_px
+from engines.backbones import IMAGENET_MEAN, IMAGENET_STD, STRIDES, TEACHERS, ThinResNet, load_weights
 from engines.compare import cosine_distance, fuse, gaussian, interpolation, top_mean
 from engines.methods import MethodSettings, Stage
 
 needs_defects = False
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOP_SHARE = 0.01
 POSITION_SIGMA = 3.0  # cells
 PROBE_WEIGHT = 8.0  # of a defective cell, of which there are few
@@ -131,11 +130,11 @@ class Mkd(nn.Module):
         super().__init__()
         self.settings = settings
         self.blend = Blend(_blend_kind(settings.blend, channels), channels)
-        self.teacher = TEACHERS[settings.teacher].trunk().eval().requires_grad_(False)
-        self.student = Trunk(settings.student_width, settings.student_blocks)
+        self.teacher = TEACHERS[settings.teacher].trunk()
+        self.student = ThinResNet(settings.student_width, settings.student_blocks)
         pairs = zip(self.student.widths, self.teacher.widths, strict=True)
         self.heads = nn.ModuleList(nn.Conv2d(inside, outside, 1) for inside, outside in pairs)
-        self.receptive_field = receptive_field_px(TEACHERS[settings.teacher].blocks)
+        self.receptive_field = self.teacher.fields[-1]
         self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
         if settings.teacher == "small":
             self.probes = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in self.teacher.widths)

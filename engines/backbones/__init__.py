@@ -1,0 +1,41 @@
+"""Teacher and student trunks in PyTorch: one file a family, parameter names as in torchvision.
+
+A trunk gives the maps of the strides that it is asked for and computes nothing behind the last of them.
+"""
+
+from engines.backbones.backbone import STRIDES, Backbone, windows
+from engines.backbones.download import SOURCE
+from engines.backbones.mobile import EfficientNetB0, MobileNetV2
+from engines.backbones.patch import PatchDescription
+from engines.backbones.resnet import ResNet, ThinResNet
+from engines.backbones.teachers import IMAGENET_MEAN, IMAGENET_STD, TEACHERS, Teacher, download, load_weights
+from engines.backbones.vgg import ThinVgg, Vgg16
+
+Trunk = ThinResNet  # the name under which methods first knew it
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "SOURCE",
+    "STRIDES",
+    "TEACHERS",
+    "Backbone",
+    "EfficientNetB0",
+    "MobileNetV2",
+    "PatchDescription",
+    "ResNet",
+    "Teacher",
+    "ThinResNet",
+    "ThinVgg",
+    "Trunk",
+    "Vgg16",
+    "download",
+    "load_weights",
+    "receptive_field_px",
+    "windows",
+]
+
+
+def receptive_field_px(blocks: int) -> int:
+    """Pixels across which a cell of a thin ResNet's stride 16 sees: 211 with two blocks, as in ResNet-18."""
+    return ThinResNet(4, blocks).fields[-1]
