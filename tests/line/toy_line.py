@@ -138,3 +138,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def free_range(count: int) -> int:
+    """The first of so many free ports, below those that the kernel draws from."""
+    for first in range(21_000, 30_000, count):
+        if all(map(is_free, range(first, first + count))):
+            return first
+    raise AssertionError("no free ports")
+
+
+def is_free(port: int) -> bool:
+    """True where nobody listens on that port of the loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
