@@ -243,12 +243,17 @@ def _decode(path: Path) -> Frames:
     except OSError as error:
         raise PanelError(f"{path}: cannot be read: {error.strerror or error}") from None
     log.setLogLevel(log.LOG_LEVEL_SILENT)  # the one line we raise says it all
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if _ends(data.tobytes()) else None
     if picture is None:
         raise PanelError(f"{path}: is empty, truncated or no picture ({data.size} bytes); copy it again")
     if picture.dtype not in (np.uint8, np.uint16):
         raise PanelError(f"{path}: has {picture.dtype} pixels; save it with 8 or 16 bits a channel")
     return picture
+
+
+def _ends(data: bytes) -> bool:
+    """Whether there is anything, and a PNG has its end: its library would speak on stderr for itself."""
+    return bool(data) and (b"IEND" in data or not data.startswith(b"\x89PNG"))
 
 
 def _encode(path: Path, picture: NDArray) -> Path:

@@ -150,6 +150,18 @@ def test_damage_is_one_clear_line(good: Path, damage: Callable[[Path], object], 
     assert "p2" in str(raised.value)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".jpg"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_truncated_picture_is_refused_and_nothing_else_is_said(
+    tmp_path: Path, suffix: str, share: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = cv2.imencode(suffix, RANDOM.integers(0, 255, (64, 64), np.uint8))[1].tobytes()
+    (tmp_path / f"p{suffix}").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(PanelError, match="empty, truncated or no picture"):
+        read_panel(tmp_path / f"p{suffix}")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_other_depths_are_refused(tmp_path: Path) -> None:
     cv2.imencode(".tif", np.zeros((8, 9), np.float32))[1].tofile(tmp_path / "p.tif")
     with pytest.raises(PanelError, match="float32 pixels"):

@@ -1,0 +1,61 @@
+"""Good panels that are none: those whose score, by a network that had not seen them, stands far out from the others'.
+
+The rule is one-sided and robust: a panel is suspect above median + `REACH` x spread, where the spread is that of the
+upper half alone (the median excess over the median, as a standard deviation), because scores are skewed to the
+right and a few defective panels must not widen their own limit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+REACH = 6.0
+FEWEST = 10  # panels: with fewer, there is no telling what is usual
+LEAST_SPREAD = 0.01  # of the median
+NORMAL_MEDIAN = 0.6745  # of the size of a normal deviate
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Names of the suspect panels, the highest score first, their scores, and the score above which one is suspect."""
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    above: float
+
+    def said(self) -> str | None:
+        """One line that says what to do; None where nothing is suspect."""
+        if not self.names:
+            return None
+        pairs = zip(self.names[:NAMED], self.scores[:NAMED], strict=True)
+        shown = ", ".join(f"{name} ({score:.3g})" for name, score in pairs)
+        more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
+        return (
+            f"train/good: {shown}{more} may be defective: the score is above {self.above:.3g}, the median and"
+            f" {REACH:g} spreads; look at them, take out what is defective and teach again"
+        )
+
+
+def suspects(names: Sequence[str], scores: ArrayLike) -> Suspects:
+    """Which of the good panels `names` [n] stand out by their `scores` [n].
+
+    The scores are of networks that were not taught from the panel (cross-fitted or held out). A score that is not
+    finite is suspect.
+    """
+    values = np.asarray(scores, float)
+    usual = values[np.isfinite(values)]
+    above = _above(usual)
+    order = [int(index) for index in np.argsort(-np.nan_to_num(values, nan=np.inf)) if not values[index] <= above]
+    return Suspects(tuple(names[index] for index in order), tuple(float(values[index]) for index in order), above)
+
+
+def _above(scores: np.ndarray) -> float:
+    if len(scores) < FEWEST:
+        return float("inf")
+    median = float(np.median(scores))
+    excess = scores[scores > median] - median
+    spread = float(np.median(excess)) / NORMAL_MEDIAN if excess.size else 0.0
+    return median + REACH * max(spread, LEAST_SPREAD * abs(median))
