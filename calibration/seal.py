@@ -13,6 +13,7 @@ from calibration.integrity import learned
 from calibration.limits import set_limits
 from calibration.panels import PanelSet
 from calibration.stack import Stack, Tell
+from calibration.suspects import Suspects, suspects
 from engines import recipe
 from engines.detector import open_detector
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Training
@@ -64,21 +65,23 @@ def scored(draft: Draft, panels: Stack, tell: Tell, phase: str) -> Scored:
     return Scored(panels, np.array([one.score for one in findings]), np.stack([one.map for one in findings]))
 
 
-def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> str | None:
+def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[str | None, Suspects]:
     """Set limits from the scores of panels unseen, choose golden panels, report, seal.
 
-    Returns a remark where the promise cannot be kept.
+    Returns a remark where the promise cannot be kept, and which of the good panels may be defective.
 
     Raises:
         PanelError: too few panels, or a network that does not see synthetic defects.
     """
     panels = good.panels
     integrity = learned(draft.panels, draft.panels.channels, tell)
-    facts = draft.facts(panels.frames.dtype.name) | {"integrity": integrity}
+    found = suspects(panels.names, good.scores)
+    facts = draft.facts(panels.frames.dtype.name) | {"integrity": integrity, "training": found.noted(draft.training)}
     limits, remark = set_limits(good.scores, good.maps, promise, panels.cell_px)
     with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited()})) as detector:
         rng = np.random.default_rng(draft.training.seed)
-        recipe.write_golden(draft.folder, golden.choose(detector, panels.frames, limits.image, rng))
+        with found.blamed():
+            recipe.write_golden(draft.folder, golden.choose(detector, panels.frames, limits.image, rng))
     rows = zip(panels.names, panels.frames[:, 0], good.maps, good.scores.tolist(), strict=True)
     report.write(
         draft.folder / "report.html",
@@ -88,7 +91,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> str | No
         limits,
     )
     recipe.write(draft.folder, {**facts, "limits": limits})
-    return remark
+    return remark, found
 
 
 def _channel(name: str) -> Channel:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.doubts import refuse_constant
 from calibration.limits import FEWEST
 from calibration.panels import GOOD, Panel, PanelSet
 from engines.detector import Gather
@@ -46,7 +47,7 @@ def read_good(panels: PanelSet, geometry: Resize, tell: Tell) -> Stack:
     """All panels of train/good, resized.
 
     Raises:
-        PanelError: there are too few, one cannot be read, or they differ in depth.
+        PanelError: there are too few, one cannot be read or is constant, or they differ in depth.
     """
     found = list(panels.panels("train", GOOD))
     if len(found) < 2 * FEWEST:
@@ -55,6 +56,7 @@ def read_good(panels: PanelSet, geometry: Resize, tell: Tell) -> Stack:
     for number, panel in enumerate(found):
         tell("reading", number, len(found))
         frames = panels.read(panel)
+        refuse_constant(frames, panel, panels.channels)
         if rows and frames.dtype != rows[0].dtype:
             raise PanelError(f"{panel.path}: is {frames.dtype}, the panels before are {rows[0].dtype}")
         rows.append(Gather(len(frames), geometry, frames.dtype.name).resized(frames))

@@ -5,11 +5,15 @@ upper half alone (the median excess over the median, as a standard deviation), b
 right and a few defective panels must not widen their own limit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from engines.errors import PanelError
+from engines.recipe import Training
 
 REACH = 6.0
 FEWEST = 10  # panels: with fewer, there is no telling what is usual
@@ -37,6 +41,18 @@ class Suspects:
             f"train/good: {shown}{more} may be defective: the score is above {self.above:.3g}, the median and"
             f" {REACH:g} spreads; look at them, take out what is defective and teach again"
         )
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Say what is suspect with any `PanelError` inside: defective panels lift the limit above what it must reject."""
+        try:
+            yield
+        except PanelError as error:
+            raise PanelError("; ".join(filter(None, (str(error), self.said())))) from None
+
+    def noted(self, training: Training) -> Training:
+        """`training` with the suspects among its facts."""
+        return training.model_copy(update={"facts": {**training.facts, "suspects": ", ".join(self.names) or "none"}})
 
 
 def suspects(names: Sequence[str], scores: ArrayLike) -> Suspects:

@@ -24,6 +24,7 @@ from calibration.fit import Checkpoint, Defective, Material, fit
 from calibration.panels import PanelSet
 from calibration.seal import Draft, Scored, finish, scored
 from calibration.stack import Stack, Tell, read_good, read_labelled
+from calibration.suspects import Suspects
 from engines import methods, recipe
 from engines.errors import UsageError
 from engines.methods import MethodSettings
@@ -62,6 +63,7 @@ class Taught:
     peak_memory_mb: float
     parity: float
     remark: str | None
+    suspects: Suspects
 
 
 def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Taught:
@@ -77,10 +79,10 @@ def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Tau
     started = time.monotonic()
     place = _place(request.out)
     lesson = _prepared(place, request, tell)
-    parity, remark = _teach_into(place, lesson)
+    parity, remark, found = _teach_into(place, lesson)
     place.rename(request.out)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark)
+    return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,7 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
     return lesson
 
 
-def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None]:
+def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None, Suspects]:
     request, material = lesson.request, lesson.material
     kept_back = _kept_back(len(material.good.names), request.folds, request.hold_out_every)
     crossed = request.hold_out_every is None
@@ -131,7 +133,7 @@ def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None]:
     held_out = len(lesson.material.good.names) - len(material.good.names)
     facts = _training(lesson, model, (len(material.good.names), held_out), teacher, losses)
     draft = _draft(lesson, folder, facts, losses)
-    return parity, finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
+    return parity, *finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
 
 
 def _joined(folds: list[Scored], lesson: Lesson, draft: Draft, kept_back: Sequence[NDArray[np.bool_]]) -> Scored:

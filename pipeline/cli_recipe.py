@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID, TimeRemainingColumn
 
 from calibration import overlay
+from calibration.doubts import doubts
 from calibration.panels import PanelSet, panels_at, read_panel
 from calibration.stack import Tell
 from engines import recipe as recipes
@@ -74,10 +75,10 @@ def teach(
         hold_out_every=hold_out_every,
         promise=recipes.Promise(rate=false_reject, confidence=confidence),
     )
+    _tell_on_stderr(doubts(request.panels, "train"))
     with _progress() as tell:
         taught = train.teach(request, tell)
-    if taught.remark:
-        print(taught.remark, file=sys.stderr)  # noqa: T201
+    _tell_on_stderr(line for line in (taught.remark, taught.suspects.said()) if line)
     show(_taught(taught), json_file)
 
 
@@ -98,9 +99,10 @@ def evaluate(
 
     if find_spec("sklearn") is None:  # known before the panels are inspected, not after
         raise UsageError("measuring needs scikit-learn: pip install 'takt[teach]'")
-    loaded = recipes.load(recipe)
+    loaded, labelled = recipes.load(recipe), PanelSet(panels)
+    _tell_on_stderr(doubts(labelled, "test"))
     with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
-        figures = measured(detector, PanelSet(panels), tell)
+        figures = measured(detector, labelled, tell)
     if against:
         figures |= {"against": compared(figures, against)}
     show({name: value for name, value in figures.items() if name != "results"}, None)
@@ -252,9 +254,15 @@ def _taught(taught: Any) -> dict[str, Any]:
         "peak_memory_mb": round(taught.peak_memory_mb),
         "limit": manifest.limits.image,
         "promised_false_reject": manifest.limits.promise.model_dump(),
+        "suspects": list(taught.suspects.names),
         "parity": taught.parity,
         "out": str(taught.recipe.path),
     }
+
+
+def _tell_on_stderr(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 @contextmanager
