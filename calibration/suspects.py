@@ -44,7 +44,7 @@ class Suspects:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Say what is suspect with any `PanelError` inside: defective panels lift the limit above what it must reject."""
+        """Name the suspects with any `PanelError` inside: defective panels lift the limit above what it must reject."""
         try:
             yield
         except PanelError as error:

@@ -68,10 +68,10 @@ def test_what_is_not_finite_is_suspect() -> None:
 
 def test_an_error_that_they_may_have_caused_names_them() -> None:
     scores = np.random.default_rng(0).normal(1, 0.1, 20)
-    with pytest.raises(PanelError, match="^no limit$"), suspects(named(20), scores).blamed():
+    with pytest.raises(PanelError, match=r"^no limit$"), suspects(named(20), scores).blamed():
         raise PanelError("no limit")
     scores[7] = 9
-    with pytest.raises(PanelError, match="^no limit; train/good: p7"), suspects(named(20), scores).blamed():
+    with pytest.raises(PanelError, match=r"^no limit; train/good: p7"), suspects(named(20), scores).blamed():
         raise PanelError("no limit")
 
 
