@@ -22,6 +22,18 @@ def cosine_distance(teacher: Any, student: Any) -> Any:
     return 1.0 - product / (lengths + EPS) ** 0.5
 
 
+def flattened_distance(teacher: Any, student: Any) -> Any:
+    """Disagreement in direction of whole maps: [N, C, h, w] twice -> [N]. MKD's, a statistic of all locations."""
+    flat = [one.reshape(one.shape[0], -1, 1, 1) for one in (teacher, student)]
+    return cosine_distance(*flat)[:, 0, 0]
+
+
+def value_distance(teacher: Any, student: Any) -> Any:
+    """Mean squared difference over the channels at each location: [N, C, h, w] twice -> [N, h, w]."""
+    difference = teacher - student
+    return (difference * difference).mean(1)
+
+
 def fuse(distances: Sequence[Any], rows: Sequence[Any], columns: Sequence[Any]) -> Any:
     """Mean of the levels after smooth interpolation to one size: [N, h_i, w_i] each -> [N, h, w].
 

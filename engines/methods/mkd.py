@@ -1,30 +1,35 @@
 """Multiresolution knowledge distillation: a thin student imitates a frozen teacher on good panels only.
 
-From the paper (Salehi et al., CVPR 2021): a frozen pretrained teacher, a much smaller student of the same family,
-several depths compared, direction of the features compared by cosine, good images only.
+The paper's (Salehi et al., CVPR 2021, and its released code): a frozen pretrained VGG-16 and a much thinner student of
+its layout, several depths compared, in value (mean squared difference) and in direction (1 - cosine of the whole
+flattened map), good images only; image score and loss are the same sum. The paper puts the weight on the direction, the
+code on the value, 0.5 on MVTec AD and 0.01 elsewhere; `value_weight` is the code's. Their form is
+`teacher=vgg16 student_width=16 strides=[4,8,16,32] direction=flattened value_weight=0.5`.
 
-Our reading, for a line: the cosine is taken at each location (as in STFPM) and not of the flattened map, so that a
-minute defect is not averaged away and no backward pass is needed for the map; raw features after ReLU and no
-value term; a ResNet-18 teacher and a student of half its width with one block a stage and 1x1 heads; the blend of
-an image set's channels to three, which MKD does not have.
+Even then ours: teacher and student see the picture standardised as ImageNet is (their code does not on MVTec AD); all
+trained levels are scored (theirs leaves the finest out); defects are located by the distance at each location, since
+their gradient of the score needs a backward pass for every panel; the blend of an image set's channels to three.
 
-The score is ours too: the map's maximum (small defects) and the mean of its highest hundredth (large, faint ones),
-each divided by its spread over the training panels, added, and scaled so that good panels score around 1. It ranks
-panels as the mean of the two z-scores does, and an engine that answers zeros scores below everything real. It was
-fixed before any test panel was looked at.
+Our reading for a line, the default: the cosine is taken at each location (as in STFPM), so that a minute defect is not
+averaged away, and no value term; raw features after ReLU; a ResNet-18 teacher and a student of half its width with one
+block a stage and 1x1 heads. Its score is ours too: the map's maximum (small defects) and the mean of its highest
+hundredth (large, faint ones), each divided by its spread over the training panels, added, and scaled so that good
+panels score around 1. It ranks panels as the mean of the two z-scores does, and an engine that answers zeros scores
+below everything real. It was fixed before any test panel was looked at.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.backbones import IMAGENET_MEAN, IMAGENET_STD, STRIDES, TEACHERS, ThinResNet, load_weights
-from engines.compare import cosine_distance, fuse, gaussian, interpolation, top_mean
+from engines.backbones import STRIDES, TEACHERS, Backbone, ThinResNet, ThinVgg, load_weights
+from engines.blend import Batches, Blend
+from engines.compare import cosine_distance, flattened_distance, fuse, gaussian, interpolation, top_mean, value_distance
 from engines.methods import MethodSettings, Stage
 
 needs_defects = False
@@ -32,92 +37,45 @@ needs_defects = False
 TOP_SHARE = 0.01
 POSITION_SIGMA = 3.0  # cells
 PROBE_WEIGHT = 8.0  # of a defective cell, of which there are few
-BALANCED_TOP = 6.0  # a border or glare must not drown the rest
-NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
 
-Batches = Callable[[], Iterable[Tensor]]
+Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
 
 
 class Settings(MethodSettings):
     """Settings of this method.
 
+    `strides` are the levels compared. `direction`: the cosine at each "location", or of the whole "flattened" map as in
+    the paper, whose sum with the weighted value term is then the score as well. `value_weight`: of the mean squared
+    difference, beside the direction. A VGG-16 teacher has a student of its own layout, which needs neither blocks nor
+    heads; the paper's has width 16.
+
     `blend`: "repeat" one channel, "colour" as they are, "statistics" mean, max - min and standard deviation over
     the channels, "balanced" the same of channels that were each standardised first, so that a dark field counts as
     much as a bright one; "auto" takes the first that fits.
 
-    `position_correction` subtracts the mean map of good panels: a
-    line presents panels the same way, and where parts lie anyhow the smoothed mean is flat and does no harm.
+    `position_correction` subtracts the mean map of good panels: a line presents panels the same way, and where parts
+    lie anyhow the smoothed mean is flat and does no harm.
     """
 
-    teacher: Literal["resnet18", "small"] = "resnet18"
+    teacher: Literal["resnet18", "resnet34", "wide_resnet50_2", "vgg16", "efficientnet_b0", "mobilenet_v2", "small"] = (
+        "resnet18"
+    )
     teacher_passes: Annotated[int, Field(ge=0)] = 4000  # only for a teacher made here
     student_width: Annotated[int, Field(ge=4, le=128)] = 32
     student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
+    strides: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = STRIDES
+    direction: Literal["location", "flattened"] = "location"
+    value_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
     blend: Literal["auto", "repeat", "colour", "statistics", "balanced"] = "auto"
     smooth: Annotated[float, Field(ge=0, le=8)] = 1.0  # sigma, map cells
     position_correction: bool = True
 
-
-class Blend(nn.Module):
-    """C channels -> 3, standardised: [N, C, H, W] -> [N, 3, H, W]. Fixed, nothing in it is trained."""
-
-    channel_mean: Tensor
-    channel_std: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, kind: str, channels: int) -> None:
-        super().__init__()
-        self.kind = kind
-        self.register_buffer("channel_mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("channel_std", torch.ones(1, channels, 1, 1))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.raw(x) - self.mean) / self.std
-
-    def raw(self, x: Tensor) -> Tensor:
-        """The three channels before they are standardised."""
-        if self.kind in ("repeat", "colour"):
-            return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
-        if self.kind == "balanced":
-            x = ((x - self.channel_mean) / self.channel_std).clamp(-BALANCED_TOP, BALANCED_TOP)
-        mean = x.mean(1, keepdim=True)
-        spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
-        return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
-
-    def fit(self, batches: Batches) -> None:
-        """Learn mean and deviation of good panels; those of photographs stay where the three are a photograph."""
-        if self.kind == "balanced":
-            self._balance(torch.cat([batch[:, :, ::4, ::4] for batch in batches()]))
-        if self.kind in ("balanced", "statistics"):
-            _learn(self.mean, self.std, map(self.raw, batches()))
-
-    def _balance(self, panels: Tensor) -> None:
-        """Median and quartile spread of each channel, which a border of another brightness does not move."""
-        values = panels.transpose(0, 1).flatten(1)
-        low, centre, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
-        self.channel_mean.copy_(centre.view_as(self.channel_mean))
-        self.channel_std.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.channel_std))
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """Of each row; torch.quantile refuses large rows."""
-    return values.kthvalue(1 + round(share * (values.shape[1] - 1)), dim=1).values
-
-
-def _learn(mean: Tensor, std: Tensor, batches: Iterable[Tensor]) -> None:
-    """Put mean and deviation of each channel over all pixels of `batches` into the two tensors [1, C, 1, 1]."""
-    count, total, squares = 0, torch.zeros(mean.numel()).double(), torch.zeros(mean.numel()).double()
-    for batch in batches:
-        values = batch.double()
-        count += values[:, 0].numel()
-        total += values.sum((0, 2, 3))
-        squares += values.square().sum((0, 2, 3))
-    centre = total / count
-    mean.copy_(centre.view_as(mean))
-    std.copy_((squares / count - centre.square()).clamp(min=1e-8).sqrt().view_as(std))
+    @field_validator("strides")
+    @classmethod
+    def _each_once(cls, strides: tuple[int, ...]) -> tuple[int, ...]:
+        if not set(strides) <= {4, 8, 16, 32} or list(strides) != sorted(set(strides)):
+            raise ValueError("of 4, 8, 16 and 32, rising, each at most once")
+        return strides
 
 
 class Mkd(nn.Module):
@@ -130,25 +88,24 @@ class Mkd(nn.Module):
         super().__init__()
         self.settings = settings
         self.blend = Blend(_blend_kind(settings.blend, channels), channels)
-        self.teacher = TEACHERS[settings.teacher].trunk()
-        self.student = ThinResNet(settings.student_width, settings.student_blocks)
-        pairs = zip(self.student.widths, self.teacher.widths, strict=True)
-        self.heads = nn.ModuleList(nn.Conv2d(inside, outside, 1) for inside, outside in pairs)
-        self.receptive_field = self.teacher.fields[-1]
+        self.teacher = TEACHERS[settings.teacher].trunk(settings.strides)
+        self.student, heads = _student(settings, self.teacher)
+        self.heads = nn.ModuleList(heads)
+        self.receptive_field = max(self.teacher.fields[-1], self.student.fields[-1])
         self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
         if settings.teacher == "small":
             self.probes = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in self.teacher.widths)
         self._register_maps(settings)
 
     def _register_maps(self, settings: Settings) -> None:
-        height, width = settings.height // STRIDES[0], settings.width // STRIDES[0]
-        for level, stride in enumerate(STRIDES):
-            rows = interpolation(height, settings.height // stride, settings.smooth)
-            columns = interpolation(width, settings.width // stride, settings.smooth)
-            self.register_buffer(f"rows{level}", torch.from_numpy(rows), persistent=False)
-            self.register_buffer(f"columns{level}", torch.from_numpy(columns), persistent=False)
+        cells = self.teacher.cells(settings.height, settings.width)
+        height, width = cells[0]
+        for level, (rows, columns) in enumerate(cells):
+            down, across = interpolation(height, rows, settings.smooth), interpolation(width, columns, settings.smooth)
+            self.register_buffer(f"rows{level}", torch.from_numpy(down), persistent=False)
+            self.register_buffer(f"columns{level}", torch.from_numpy(across), persistent=False)
         self.register_buffer("position", torch.zeros(height, width))
-        self.register_buffer("score_weight", torch.ones(2))
+        self.register_buffer("score_weight", torch.ones(2 if settings.direction == "location" else 1))
         self.top_count = max(1, round(TOP_SHARE * height * width))
 
     def train(self, mode: bool = True) -> "Mkd":
@@ -174,10 +131,12 @@ class Mkd(nn.Module):
             return self.teacher(self.blend(batch))
 
     def loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
-        """Sum over levels of the mean per-location distance; `defect_mask` is not needed."""
+        """Mean over the batch of the levels' sum of direction and weighted value; `defect_mask` is not needed."""
         known = self.targets(batch) if targets is None else targets
-        parts = [cosine_distance(*pair).mean() for pair in zip(known, self._imitate(batch), strict=True)]
-        return torch.stack(parts).sum()
+        pairs = list(zip(known, self._imitate(self.blend(batch)), strict=True))
+        if self.settings.direction == "flattened":
+            return self._whole(pairs).mean()
+        return torch.stack([one.mean() for one in self._distances(pairs)]).sum()
 
     def _probe_loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         """Each level of the teacher tells by one 1x1 convolution which of its cells hold a synthetic defect."""
@@ -186,7 +145,7 @@ class Mkd(nn.Module):
         self.teacher.train()
         features = self.teacher(self.blend(batch))
         losses = []
-        for stride, probe, level in zip(STRIDES, self.probes, features, strict=True):
+        for stride, probe, level in zip(self.teacher.strides, self.probes, features, strict=True):
             cells = functional.max_pool2d(marked, stride)
             weight = 1 + PROBE_WEIGHT * cells
             losses.append(functional.binary_cross_entropy_with_logits(probe(level), cells, weight))
@@ -196,36 +155,48 @@ class Mkd(nn.Module):
         with torch.no_grad():
             if self.settings.position_correction:
                 self.position.copy_(self._mean_map(batches))
-            parts = torch.cat([self._parts(self._corrected(batch)) for batch in batches()])
+            parts = torch.cat([self._answer(batch)[1] for batch in batches()])
         per_spread = 1 / parts.std(0).clamp(min=1e-6)
         self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum())
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        map = self._corrected(batch)
-        return map, (self._parts(map) * self.score_weight).sum(1)
+        map, parts = self._answer(batch)
+        return map, (parts * self.score_weight).sum(1)
 
-    def _imitate(self, batch: Tensor) -> list[Tensor]:
-        features = self.student(self.blend(batch))
-        return [head(one) for head, one in zip(self.heads, features, strict=True)]
+    def _answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The map [N, h, w] and what the score is made of [N, 2], or [N, 1] with the flattened direction."""
+        pairs = self._pairs(batch)
+        map = self._fused(pairs) - self.position
+        if self.settings.direction == "flattened":
+            return map, self._whole(pairs)[:, None]
+        return map, torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
 
-    def _fused(self, batch: Tensor) -> Tensor:
-        """Distance of teacher and student at stride 4: [N, C, H, W] -> [N, H/4, W/4]."""
+    def _pairs(self, batch: Tensor) -> Pairs:
         seen = self.blend(batch)
-        taught = self.teacher(seen)
-        students = [head(one) for head, one in zip(self.heads, self.student(seen), strict=True)]
-        distances = [cosine_distance(*pair) for pair in zip(taught, students, strict=True)]
-        levels = range(len(STRIDES))
+        return list(zip(self.teacher(seen), self._imitate(seen), strict=True))
+
+    def _imitate(self, seen: Tensor) -> list[Tensor]:
+        return [head(one) for head, one in zip(self.heads, self.student(seen), strict=True)]
+
+    def _distances(self, pairs: Pairs) -> list[Tensor]:
+        """Of each level at each location: [N, h_i, w_i]."""
+        weight = self.settings.value_weight
+        return [cosine_distance(*pair) + (weight * value_distance(*pair) if weight else 0) for pair in pairs]
+
+    def _whole(self, pairs: Pairs) -> Tensor:
+        """The paper's score of each panel [N]: the levels' sum of flattened direction and weighted value."""
+        weight = self.settings.value_weight
+        levels = [flattened_distance(*pair) + weight * value_distance(*pair).mean((1, 2)) for pair in pairs]
+        return torch.stack(levels).sum(0)
+
+    def _fused(self, pairs: Pairs) -> Tensor:
+        """Distance of teacher and student at the finest level: [N, h, w]."""
+        levels = range(len(pairs))
         rows = [self.get_buffer(f"rows{level}") for level in levels]
-        return fuse(distances, rows, [self.get_buffer(f"columns{level}") for level in levels])
-
-    def _corrected(self, batch: Tensor) -> Tensor:
-        return self._fused(batch) - self.position
-
-    def _parts(self, map: Tensor) -> Tensor:
-        return torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
+        return fuse(self._distances(pairs), rows, [self.get_buffer(f"columns{level}") for level in levels])
 
     def _mean_map(self, batches: Batches) -> Tensor:
-        maps = torch.cat([self._fused(batch) for batch in batches()])
+        maps = torch.cat([self._fused(self._pairs(batch)) for batch in batches()])
         mean = maps.mean(0)
         rows, columns = (torch.from_numpy(gaussian(size, POSITION_SIGMA)).float() for size in mean.shape)
         smooth = rows @ mean @ columns.T
@@ -244,6 +215,16 @@ def load_teacher(model: Mkd, weights: Path | None) -> tuple[str, str]:
         UsageError: the weights are missing or of another network.
     """
     return load_weights(model.teacher, model.settings.teacher, weights)
+
+
+def _student(settings: Settings, teacher: Backbone) -> tuple[Backbone, list[nn.Module]]:
+    """The student, and what brings each of its levels to the teacher's width."""
+    if settings.teacher == "vgg16":
+        student = ThinVgg(settings.student_width, settings.strides)
+        return student, [nn.Identity() for _ in student.widths]
+    student = ThinResNet(settings.student_width, settings.student_blocks, settings.strides)
+    pairs = zip(student.widths, teacher.widths, strict=True)
+    return student, [nn.Conv2d(inside, outside, 1) for inside, outside in pairs]
 
 
 def _blend_kind(wanted: str, channels: int) -> str:

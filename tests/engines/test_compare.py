@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from engines.compare import cosine_distance, fuse, gaussian, interpolation, top_mean
+from engines.compare import (
+    cosine_distance,
+    flattened_distance,
+    fuse,
+    gaussian,
+    interpolation,
+    top_mean,
+    value_distance,
+)
 
 FEATURES = arrays(np.float32, (3, 4, 5, 2), elements=st.floats(0, 100, width=32))
 
@@ -41,6 +49,28 @@ def test_torch_and_numpy_agree(teacher: np.ndarray, student: np.ndarray) -> None
     plain = cosine_distance(teacher, student)
     np.testing.assert_allclose(traced.numpy(), plain, atol=1e-5)
     np.testing.assert_allclose(top_mean(traced, 3).numpy(), top_mean(plain, 3), atol=1e-5)
+    for distance in (flattened_distance, value_distance):
+        traced = distance(torch.from_numpy(teacher), torch.from_numpy(student))
+        np.testing.assert_allclose(traced.numpy(), distance(teacher, student), rtol=1e-5, atol=1e-5)
+
+
+@given(FEATURES, FEATURES)
+def test_flattened_and_value_distances_match_their_loops(teacher: np.ndarray, student: np.ndarray) -> None:
+    flat = [each.reshape(3, -1).astype(float) for each in (teacher, student)]
+    loop = [1 - t @ s / np.sqrt((t @ t) * (s @ s) + 1e-8) for t, s in zip(*flat, strict=True)]
+    np.testing.assert_allclose(flattened_distance(teacher, student), loop, atol=1e-5)
+    squares = np.zeros((3, 5, 2))
+    for n, c, y, x in np.ndindex(teacher.shape):
+        squares[n, y, x] += (float(teacher[n, c, y, x]) - float(student[n, c, y, x])) ** 2 / 4
+    np.testing.assert_allclose(value_distance(teacher, student), squares, rtol=1e-4, atol=1e-5)
+
+
+def test_a_minute_defect_shows_at_its_location_and_hardly_in_the_flattened_map() -> None:
+    teacher = np.ones((1, 4, 32, 32), np.float32)
+    student = teacher.copy()
+    student[0, 0, 7, 9] = -3
+    assert cosine_distance(teacher, student).max() > 0.9
+    assert flattened_distance(teacher, student)[0] < 0.01
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 4))

@@ -1,0 +1,75 @@
+"""Any number of channels -> the three that a teacher for photographs takes, by a fixed rule."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from engines.backbones import IMAGENET_MEAN, IMAGENET_STD
+
+BALANCED_TOP = 6.0  # a border or glare must not drown the rest
+NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
+
+Batches = Callable[[], Iterable[Tensor]]
+
+
+class Blend(nn.Module):
+    """C channels -> 3, standardised: [N, C, H, W] -> [N, 3, H, W]. Fixed, nothing in it is trained."""
+
+    channel_mean: Tensor
+    channel_std: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, kind: str, channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("channel_mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("channel_std", torch.ones(1, channels, 1, 1))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.raw(x) - self.mean) / self.std
+
+    def raw(self, x: Tensor) -> Tensor:
+        """The three channels before they are standardised."""
+        if self.kind in ("repeat", "colour"):
+            return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
+        if self.kind == "balanced":
+            x = ((x - self.channel_mean) / self.channel_std).clamp(-BALANCED_TOP, BALANCED_TOP)
+        mean = x.mean(1, keepdim=True)
+        spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+        return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
+
+    def fit(self, batches: Batches) -> None:
+        """Learn mean and deviation of good panels; those of photographs stay where the three are a photograph."""
+        if self.kind == "balanced":
+            self._balance(torch.cat([batch[:, :, ::4, ::4] for batch in batches()]))
+        if self.kind in ("balanced", "statistics"):
+            _learn(self.mean, self.std, map(self.raw, batches()))
+
+    def _balance(self, panels: Tensor) -> None:
+        """Median and quartile spread of each channel, which a border of another brightness does not move."""
+        values = panels.transpose(0, 1).flatten(1)
+        low, centre, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
+        self.channel_mean.copy_(centre.view_as(self.channel_mean))
+        self.channel_std.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.channel_std))
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """Of each row; torch.quantile refuses large rows."""
+    return values.kthvalue(1 + round(share * (values.shape[1] - 1)), dim=1).values
+
+
+def _learn(mean: Tensor, std: Tensor, batches: Iterable[Tensor]) -> None:
+    """Put mean and deviation of each channel over all pixels of `batches` into the two tensors [1, C, 1, 1]."""
+    count, total, squares = 0, torch.zeros(mean.numel()).double(), torch.zeros(mean.numel()).double()
+    for batch in batches:
+        values = batch.double()
+        count += values[:, 0].numel()
+        total += values.sum((0, 2, 3))
+        squares += values.square().sum((0, 2, 3))
+    centre = total / count
+    mean.copy_(centre.view_as(mean))
+    std.copy_((squares / count - centre.square()).clamp(min=1e-8).sqrt().view_as(std))
