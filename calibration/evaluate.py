@@ -1,20 +1,25 @@
 """A recipe against the labelled panels of a set, through the production path."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calibration import metrics
+from calibration import bootstrap, metrics
 from calibration.metrics import Result
 from calibration.panels import Panel, PanelSet, read_panel
 from calibration.stack import Tell
 from engines.detector import Detector
-from engines.errors import PanelError
+from engines.errors import PanelError, UsageError
 
 
 def evaluate(detector: Detector, panels: PanelSet, tell: Tell = lambda phase, done, total: None) -> dict[str, Any]:
     """Figures over `test/` of the set, see `calibration.metrics`, and milliseconds a panel.
+
+    Of every panel the recipe's channels are read, whatever others there are. Every set goes through the integrity
+    checks, each for itself: what only a run of sets would show is not looked for.
 
     The time is that of `Detector.inspect` for one panel in memory: correction, resizing, network, decision, mask;
     reading the file is not in it.
@@ -37,12 +42,33 @@ def evaluate(detector: Detector, panels: PanelSet, tell: Tell = lambda phase, do
     return {**figures, "ms_per_panel": times, "recipe": detector.recipe_hash, "engine": detector.engine_hash}
 
 
+def compared(figures: dict[str, Any], other: Path) -> dict[str, Any]:
+    """`figures` against those of another recipe in the file `other`, see `calibration.bootstrap.compared`.
+
+    Raises:
+        UsageError: the file holds no evaluation, or one of other panels.
+    """
+    try:
+        theirs = json.loads(other.read_text(encoding="utf-8"))
+        return {"recipe": theirs["recipe"], **bootstrap.compared(figures, theirs)}
+    except OSError as error:
+        raise UsageError(f"{other}: cannot be read: {error.strerror or error}") from None
+    except (KeyError, TypeError):
+        raise UsageError(f"{other}: is no evaluation; takt eval RECIPE SET --json {other} writes one") from None
+    except ValueError as error:
+        raise UsageError(f"{other}: {error}") from None
+
+
 def _inspected(detector: Detector, panels: PanelSet, panel: Panel) -> tuple[Result, float]:
     names = [channel.name for channel in detector.manifest.channels]
-    frames = read_panel(panel.path, names)
+    frames = read_panel(panel.path, names, others=True)
+    detector.check(frames)
+    damage = detector.integrity(frames)
     started = time.perf_counter()
     (finding,) = detector.inspect([frames])
     ms = (time.perf_counter() - started) * 1e3
     mask = panels.mask(panel, (frames.shape[1], frames.shape[2]))
     small = None if mask is None else metrics.pooled_mask(mask)
-    return Result(panel.defect, finding.passed, finding.score, metrics.pooled_map(finding.map), small), ms
+    seen = metrics.pooled_map(finding.map)
+    cause = damage.cause.value if damage else None
+    return Result(panel.defect, finding.passed, finding.score, seen, small, panel.name, cause), ms

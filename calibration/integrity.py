@@ -23,7 +23,7 @@ def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> Integrit
     seen = []
     for number, panel in enumerate(found):
         tell("learning integrity", number, len(found))
-        frames = read_panel(panel.path, channels)
+        frames = read_panel(panel.path, channels, others=True)
         if min(frames.shape[1:]) < LEAST_PX:
             return None
         seen.append(signature(frames))

@@ -2,9 +2,15 @@
 
 Pixel figures pool all panels at 128 x 128: maps resized linearly, masks by area, a cell being defective above a
 quarter. Scores are never clamped or rescaled before ranking. `f1_max` is image level and picks its threshold on
-the test labels: an upper bound. `segf1` is pixel level at the recipe's own pixel limit.
+the test labels: an upper bound. `segf1` is pixel level at the recipe's own pixel limit. A score that is no finite
+number ranks above all others, as on the line, where it is a reject.
+
+Counts have Clopper-Pearson intervals, AUROC and pixel figures bootstrap intervals (`calibration.bootstrap`). Panels
+whose image set the integrity checks name damaged are counted apart: `false_reject` and `miss` tell of the score alone,
+`on_the_line` of both.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.limits import upper_bound
+from calibration import bootstrap
+from calibration.limits import interval, upper_bound
 from calibration.panels import GOOD
 
 SIDE = 128
@@ -22,13 +29,18 @@ MASK_SHARE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One inspected panel. `map` and `mask` are [128, 128], see `pooled_map` and `pooled_mask`; mask None: unknown."""
+    """One inspected panel. `map` and `mask` are [128, 128], see `pooled_map` and `pooled_mask`; mask None: unknown.
+
+    `damage` is the cause for which the integrity checks would reject its image set.
+    """
 
     defect: str
     passed: bool
     score: float
     map: NDArray[np.float32]
     mask: NDArray[np.bool_] | None
+    name: str = ""
+    damage: str | None = None
 
 
 def pooled_map(map: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,13 +56,24 @@ def pooled_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def figures(results: Sequence[Result], pixel_limit: float) -> dict[str, Any]:
     """Every figure by its name in the command's JSON; None where the panels do not allow it."""
-    return {"panels": len(results), **_image_figures(results), **_pixel_figures(results, pixel_limit)}
+    images = _image_figures(results, bootstrap.ranked([one.score for one in results]))
+    pixels = _pixel_figures(results, pixel_limit)
+    images["intervals95"] |= pixels.pop("pixel_intervals95")
+    rows = [_row(one) for one in results]
+    return {"panels": len(results), **images, **pixels, **_counts(results), "results": rows}
 
 
-def rate(hits: int, count: int) -> dict[str, float | int | None]:
-    """A count with its one-sided 95 % Clopper-Pearson bound."""
-    share = hits / count if count else None
-    return {"k": hits, "n": count, "rate": share, "upper95": upper_bound(hits, count) if count else None}
+def rate(hits: int, count: int) -> dict[str, Any]:
+    """A count with its Clopper-Pearson bounds: one-sided 95 %, and the two-sided 95 % interval."""
+    if not count:
+        return {"k": hits, "n": count, "rate": None, "upper95": None, "interval95": None}
+    bounds = {"upper95": upper_bound(hits, count), "interval95": list(interval(hits, count))}
+    return {"k": hits, "n": count, "rate": hits / count, **bounds}
+
+
+def _row(one: Result) -> dict[str, Any]:
+    score = one.score if np.isfinite(one.score) else None
+    return {"panel": one.name, "defect": one.defect, "score": score, "passed": one.passed, "damage": one.damage}
 
 
 def auroc(labels: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
@@ -83,7 +106,7 @@ def aupro(masks: NDArray[np.bool_], maps: NDArray[np.floating], up_to: float) ->
     Regions are 8-connected over [n, h, w]; the false-positive rate is over all defect-free pixels of the set.
     Pixels of one score are passed together; the last point is interpolated.
     """
-    weights, regions = _region_weights(masks)
+    weights, regions = region_weights(masks)
     if regions == 0 or masks.all():
         return None
     order = np.argsort(-maps, axis=None, kind="stable")
@@ -99,7 +122,7 @@ def _area(x: NDArray[np.float64], y: NDArray[np.float64], up_to: float) -> float
     return float(np.trapezoid(y_cut, x_cut) / up_to)
 
 
-def _region_weights(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+def region_weights(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     """1 / area at every pixel of a region, 0 elsewhere; and how many regions there are."""
     weights, regions = np.zeros(masks.shape), 0
     for mask, weight in zip(masks, weights, strict=True):
@@ -110,47 +133,83 @@ def _region_weights(masks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]
     return weights, regions
 
 
-def _image_figures(results: Sequence[Result]) -> dict[str, Any]:
-    scores = np.array([one.score for one in results])
-    bad = np.array([one.defect != GOOD for one in results])
-    passed = np.array([one.passed for one in results])
-    kinds = sorted({one.defect for one in results} - {GOOD})
-    by_kind = {kind: _against_good(results, scores, bad, kind) for kind in kinds}
-    known = [value for value in by_kind.values() if value is not None]
-    missed_by = {kind: rate(*_count(results, kind)) for kind in kinds}
+def _image_figures(results: Sequence[Result], scores: NDArray[np.float64]) -> dict[str, Any]:
+    """AUROC and AP of images, with bootstrap intervals; `by_defect` tells of each kind against the good panels."""
+    kinds = [one.defect for one in results]
+    bad = np.array([kind != GOOD for kind in kinds], bool)
+    drawn = bootstrap.image_figures(kinds, scores, bootstrap.weights(kinds))
+    spread = {name: bootstrap.interval(values) for name, values in drawn.items()}
+    by_kind = {kind: _of_kind(results, scores, kind, spread) for kind in sorted(set(kinds) - {GOOD})}
+    known = [each["image_auroc"] for each in by_kind.values() if each["image_auroc"] is not None]
     return {
         "image_auroc": auroc(bad, scores),
-        "image_auroc_by_defect": by_kind,
+        "image_auroc_by_defect": {kind: each["image_auroc"] for kind, each in by_kind.items()},
         "image_auroc_mean": float(np.mean(known)) if known else None,
         "f1_max": f1_max(bad, scores),
-        "accuracy": float((passed != bad).mean()) if len(results) else None,
-        "false_reject": rate(int((~passed & ~bad).sum()), int((~bad).sum())),
-        "miss": rate(int((passed & bad).sum()), int(bad.sum())),
-        "miss_by_defect": missed_by,
+        "by_defect": by_kind,
+        "intervals95": {name: each for name, each in spread.items() if "." not in name},
+        "bootstrap": {"resamples": bootstrap.RESAMPLES, "seed": bootstrap.SEED, "strata": "kinds of defect, and good"},
     }
 
 
-def _against_good(
-    results: Sequence[Result], scores: NDArray[np.float64], bad: NDArray[np.bool_], kind: str
-) -> float | None:
+def _of_kind(
+    results: Sequence[Result], scores: NDArray[np.float64], kind: str, spread: dict[str, list[float]]
+) -> dict[str, Any]:
     chosen = np.array([one.defect in (GOOD, kind) for one in results])
-    return auroc(bad[chosen], scores[chosen])
+    bad = np.array([one.defect == kind for one in results])[chosen]
+    of_kind = [one for one in results if one.defect == kind]
+    return {
+        "panels": len(of_kind),
+        "image_auroc": auroc(bad, scores[chosen]),
+        "interval95": spread.get(f"image_auroc_by_defect.{kind}"),
+        "image_ap": average_precision(bad, scores[chosen]),
+        "miss": rate(sum(one.passed for one in of_kind), len(of_kind)),
+    }
 
 
-def _count(results: Sequence[Result], kind: str) -> tuple[int, int]:
-    of_kind = [one.passed for one in results if one.defect == kind]
-    return sum(of_kind), len(of_kind)
+def _counts(results: Sequence[Result]) -> dict[str, Any]:
+    """Decisions by the score alone, what the integrity checks named, and what comes of both."""
+    right = sum(one.passed == (one.defect == GOOD) for one in results)
+    kinds = sorted({one.defect for one in results} - {GOOD})
+    by_kind = {kind: [one for one in results if one.defect == kind] for kind in kinds}
+    return {
+        "accuracy": right / len(results) if results else None,
+        "accuracy_interval95": list(interval(right, len(results))) if results else None,
+        **_decided(results, [one.passed for one in results]),
+        "miss_by_defect": {kind: rate(sum(one.passed for one in all), len(all)) for kind, all in by_kind.items()},
+        "on_the_line": _decided(results, [one.passed and one.damage is None for one in results]),
+        "damaged": _damaged(results),
+    }
+
+
+def _decided(results: Sequence[Result], passed: Sequence[bool]) -> dict[str, Any]:
+    good = [each for each, one in zip(passed, results, strict=True) if one.defect == GOOD]
+    bad = [each for each, one in zip(passed, results, strict=True) if one.defect != GOOD]
+    return {"false_reject": rate(len(good) - sum(good), len(good)), "miss": rate(sum(bad), len(bad))}
+
+
+def _damaged(results: Sequence[Result]) -> dict[str, Any]:
+    good = [one.damage is not None for one in results if one.defect == GOOD]
+    bad = [one.damage is not None for one in results if one.defect != GOOD]
+    causes = Counter(one.damage for one in results if one.damage is not None)
+    return {
+        "good": rate(sum(good), len(good)),
+        "defective": rate(sum(bad), len(bad)),
+        "by_cause": dict(sorted(causes.items())),
+    }
 
 
 def _pixel_figures(results: Sequence[Result], pixel_limit: float) -> dict[str, Any]:
     labelled = [(one.map, one.mask, one.defect) for one in results if one.mask is not None]
     maps = np.stack([each[0] for each in labelled]) if labelled else np.zeros((0, SIDE, SIDE), np.float32)
     masks = np.stack([each[1] for each in labelled]) if labelled else np.zeros((0, SIDE, SIDE), bool)
-    kinds = np.array([each[2] for each in labelled])
+    kinds = [each[2] for each in labelled]
     by_kind = {}
-    for kind in sorted(set(kinds.tolist()) - {GOOD}):
+    for kind in sorted(set(kinds) - {GOOD}):
         chosen = np.isin(kinds, [GOOD, kind])
         by_kind[kind] = average_precision(masks[chosen].ravel(), maps[chosen].ravel())
+    areas, _ = region_weights(masks)
+    drawn = bootstrap.pixel_figures(masks, maps, areas, pixel_limit, bootstrap.weights(kinds))
     return {
         "pixel_auroc": auroc(masks.ravel(), maps.ravel()),
         "pixel_ap": average_precision(masks.ravel(), maps.ravel()),
@@ -158,6 +217,7 @@ def _pixel_figures(results: Sequence[Result], pixel_limit: float) -> dict[str, A
         "aupro30": aupro(masks, maps, 0.30),
         "aupro05": aupro(masks, maps, 0.05),
         "segf1": _f1(masks, maps > pixel_limit),
+        "pixel_intervals95": {name: bootstrap.interval(values) for name, values in drawn.items()},
     }
 
 

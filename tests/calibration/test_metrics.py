@@ -1,5 +1,7 @@
 """Figures equal their definitions, stated here once more and slowly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +23,17 @@ def test_auroc_counts_pairs(labels: np.ndarray, scores: np.ndarray) -> None:
     pairs = [(b > g) + (b == g) / 2 for b in scores[labels] for g in scores[~labels]]
     expected = pytest.approx(np.mean(pairs)) if pairs else None
     assert metrics.auroc(labels, scores) == expected
+
+
+@given(arrays(bool, 12), arrays(np.float64, 12, elements=LEVELS))
+def test_average_precision_sums_over_thresholds(labels: np.ndarray, scores: np.ndarray) -> None:
+    found, before, area = metrics.average_precision(labels, scores), 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        passed = scores >= threshold
+        recall = (labels & passed).sum() / max(labels.sum(), 1)
+        area += (recall - before) * (labels & passed).sum() / passed.sum()
+        before = recall
+    assert found == (pytest.approx(area) if labels.any() else None)
 
 
 @given(arrays(bool, 10), arrays(np.float64, 10, elements=LEVELS))
@@ -103,6 +116,36 @@ def test_sets_without_masks_or_without_defects_give_none_not_a_number() -> None:
     assert found["image_auroc"] == 1.0 and found["pixel_ap"] is None and found["aupro30"] is None
     only_good = metrics.figures([result("good", True, 0.1)], 0.5)
     assert only_good["image_auroc"] is None and only_good["miss"]["rate"] is None
+
+
+def test_each_kind_of_defect_has_figures_of_its_own() -> None:
+    results = [result("good", True, score) for score in (0.1, 0.2, 0.3)]
+    results += [result("pit", False, 0.9), result("pit", True, 0.25), result("haze", True, 0.15)]
+    found = metrics.figures(results, 0.5)
+    pit, haze = found["by_defect"]["pit"], found["by_defect"]["haze"]
+    assert pit["image_auroc"] == pytest.approx(5 / 6) and haze["image_auroc"] == pytest.approx(1 / 3)
+    assert pit["image_ap"] == pytest.approx((1 + 2 / 3) / 2)
+    assert (pit["panels"], pit["miss"]["k"], haze["miss"]["k"], found["miss"]["k"]) == (2, 1, 1, 2)
+    assert found["image_auroc_mean"] == pytest.approx((5 / 6 + 1 / 3) / 2)
+    assert pit["interval95"][0] <= pit["image_auroc"] <= pit["interval95"][1]
+
+
+def test_damaged_sets_are_counted_apart_and_count_on_the_line() -> None:
+    results = [result("good", True, 0.1), result("good", True, 0.2), result("pit", True, 0.9)]
+    results[1] = replace(results[1], damage="TORN")
+    results[2] = replace(results[2], damage="LAMP")
+    found = metrics.figures(results, 0.5)
+    assert found["false_reject"]["k"] == 0 and found["miss"]["k"] == 1
+    assert found["on_the_line"]["false_reject"]["k"] == 1 and found["on_the_line"]["miss"]["k"] == 0
+    assert (found["damaged"]["good"]["k"], found["damaged"]["defective"]["k"]) == (1, 1)
+    assert found["damaged"]["by_cause"] == {"LAMP": 1, "TORN": 1}
+
+
+def test_counts_have_intervals_on_both_sides() -> None:
+    found = metrics.rate(3, 20)
+    assert found["interval95"] == pytest.approx([0.0321, 0.3789], abs=1e-4)  # Clopper-Pearson, from tables
+    assert found["upper95"] == pytest.approx(0.3437, abs=1e-4)
+    assert metrics.rate(0, 0)["interval95"] is None
 
 
 def test_masks_keep_small_defects_when_pooled() -> None:

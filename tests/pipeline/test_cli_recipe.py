@@ -63,7 +63,9 @@ def taught(panel_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     pytest.importorskip("torch", reason="needs the extra [teach]")
     out, figures = tmp_path_factory.mktemp("recipes") / "toy", panel_set.parent / "teach.json"
     settings = [part for name, value in TEACH.items() for part in ("--set", f"{name}={value}")]
-    done = run("teach", panel_set, "--out", out, "--hold-out-every", 2, "--false-reject", 0.2, *settings, "--json", figures)
+    done = run(
+        "teach", panel_set, "--out", out, "--hold-out-every", 2, "--false-reject", 0.2, *settings, "--json", figures
+    )
     assert done.exit_code == 0, done.output
     return out, json.loads(figures.read_text())
 
@@ -136,8 +138,34 @@ def test_eval_gives_every_promised_key(taught: tuple[Path, dict], panel_set: Pat
         assert key in figures, key
     assert figures["panels"] == 16
     assert figures["image_auroc"] == 1.0 and figures["miss"]["k"] == 0
-    assert set(figures["miss"]) == {"k", "n", "rate", "upper95"}
+    assert {"k", "n", "rate", "upper95"} < set(figures["miss"])
+    assert figures["damaged"]["good"]["n"] == 8 and len(figures["results"]) == 16
     assert set(figures["ms_per_panel"]) == {"median", "p99"}
+
+
+def test_eval_compares_with_another_recipe_panel_by_panel(
+    taught: tuple[Path, dict], panel_set: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert run("eval", taught[0], panel_set, "--json", first).exit_code == 0
+    assert run("eval", taught[0], panel_set, "--against", first, "--json", second).exit_code == 0
+    found = json.loads(second.read_text())["against"]
+    assert found["image_auroc"]["difference"] == 0.0 and found["recipe"] == taught[1]["recipe"]
+    (tmp_path / "none.json").write_text("{}")
+    with pytest.raises(UsageError, match="is no evaluation"):
+        run("eval", taught[0], panel_set, "--against", tmp_path / "none.json")
+
+
+def test_a_recipe_for_some_channels_reads_those_of_panels_with_more(panel_set: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra [teach]")
+    settings = [part for name, value in TEACH.items() if name != "blend" for part in ("--set", f"{name}={value}")]
+    some = ["--channels", "bright_pixel,dark_surface", "--hold-out-every", 2]
+    done = run("teach", panel_set, "--out", tmp_path / "r", *some, "--set", "blend=statistics", *settings)
+    assert done.exit_code == 0, done.output
+    channels = recipes.load(tmp_path / "r").manifest.channels
+    assert [each.name for each in channels] == ["bright_pixel", "dark_surface"]
+    assert run("eval", tmp_path / "r", panel_set).exit_code == 0
+    assert run("inspect", tmp_path / "r", panel_set / "test" / "good").exit_code in (0, 1)
 
 
 def test_inspect_prints_a_line_a_panel_and_writes_pictures(
