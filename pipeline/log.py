@@ -98,7 +98,8 @@ def to_stderr(station: str, stage: str) -> None:
 def to_file(station: str, stage: str, path: Path, max_bytes: int, keep: int, *, aloud: bool = False) -> None:
     """Send this process's log to `path`, which becomes `path.1`, then `.2` to `.keep`, before it exceeds `max_bytes`.
 
-    What libraries log goes there too. `aloud`: to stderr as well; so it does where the file cannot be opened.
+    What libraries log goes there too. `aloud`: to stderr as well, but for the error that ends the process, which is
+    said there in other words. Where the file cannot be opened, stderr gets all.
     """
     stderr = logging.StreamHandler(sys.stderr)
     try:
@@ -107,6 +108,7 @@ def to_file(station: str, stage: str, path: Path, max_bytes: int, keep: int, *, 
         _handle(station, stage, [stderr])
         logger("log").warning("the log's file cannot be opened", extra={"file": str(path), "why": error.strerror})
         return
+    stderr.addFilter(lambda record: not getattr(record, "fatal", False))
     _handle(station, stage, [file, stderr] if aloud else [file])
 
 
@@ -141,7 +143,7 @@ def _uncaught(
 def _thread_ended(seen: threading.ExceptHookArgs) -> None:
     if seen.exc_type is not SystemExit:
         name = seen.thread.name if seen.thread else ""
-        _uncaught("thread crashed", seen.exc_type, seen.exc_value, seen.exc_traceback, thread=name)
+        _uncaught("thread crashed", seen.exc_type, seen.exc_value, seen.exc_traceback, thread_name=name)
 
 
 def bound_output(max_bytes: int = OUTPUT_BYTES) -> None:

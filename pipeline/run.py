@@ -1,7 +1,8 @@
 """Runs a line until it is finished or stopped, and says what came of it: the body of `takt run` and `takt demo`."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -10,12 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from pipeline.check import check_line
 from pipeline.config import LineConfig
 from pipeline.devices import conveyor_settings
+from pipeline.errors import TaktError
+from pipeline.log import logger
 from pipeline.messages import FAULTS, Fault
 from pipeline.metrics import SUPERVISOR
 from pipeline.stage import open_log
 from pipeline.summary import before, summarise
 from pipeline.supervisor import Interrupted, Supervisor
 
+LOG = logger("run")
 WATCH_MS = 100
 SAY_EVERY_S = 10.0
 
@@ -32,6 +36,11 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
         if found.startswith("metrics"):
             console.print(found, highlight=False, soft_wrap=True)
     open_log(config, SUPERVISOR, aloud=True)
+    with _last_words_kept():
+        return _watched(config, console)
+
+
+def _watched(config: LineConfig, console: Console) -> dict[str, Any]:
     start = before(config)
     interrupted = Interrupted()
     panels = conveyor_settings(config).panels if config.conveyor else 0
@@ -42,6 +51,19 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
         display.say("stopping")
         states = {name: dict(health.counters) for name, health in supervisor.states().items() if health}
     return summarise(config, start) | {"interrupted": interrupted.asked, "stages": states}
+
+
+@contextmanager
+def _last_words_kept() -> Iterator[None]:
+    """What ends the line stands in its log too."""
+    try:
+        yield
+    except TaktError as error:
+        LOG.error(str(error), extra={"fatal": True})
+        raise
+    except Exception:
+        LOG.exception("crashed", extra={"fatal": True})
+        raise
 
 
 class _Display:

@@ -155,7 +155,8 @@ class Supervisor:
     def _spawn(self, stage: Stage) -> subprocess.Popen[bytes]:
         output = output_file(self.config.state, stage.name)
         output.write_bytes(b"")
-        command = [sys.executable, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
+        python = [sys.executable, "-X", "faulthandler"]  # also a crash of a library leaves a trace
+        command = [*python, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
         with output.open("ab") as stream:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
