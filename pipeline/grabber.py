@@ -18,7 +18,7 @@ from pipeline.messages import Fault
 
 LOG = logger("capture")
 GRAB_MS = 5  # arming waits for it at most
-CLOSE_S = 2.0
+CLOSE_S = 1.0
 MOST_FAILURES = 50  # sets lost one after the other: the camera is gone, and opened again by the next process
 
 

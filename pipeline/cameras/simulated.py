@@ -47,7 +47,7 @@ class SimulatedCamera:
         self._shutter = Shutter(listener, len(channels), settings.exposure_ms, settings.faults)
         self._empty_at = frozenset(settings.faults.empty_fields)
         self._repeat_at = frozenset(settings.faults.repeat_frames)
-        self._last: dict[int, int] = {}  # channel -> the panel seen last
+        self._last: dict[int, int] = {}  # channel -> what was shown last
         self._lights = [panel.split_channel(name)[0] for name in channels]
         self._noise = {light: _noise(settings.look, light) for light in dict.fromkeys(self._lights)}
         self._pool = {entry: self._drawn(entry) for entry in settings.plan.entries()}
@@ -82,10 +82,12 @@ class SimulatedCamera:
 
     def _shown(self, index: int, channel: int) -> int:
         before = self._last.get(channel, index)
-        self._last[channel] = index
         if (index, channel) in self._empty_at:
-            return EMPTY_FIELD
-        return before if (index, channel) in self._repeat_at else index
+            shown = EMPTY_FIELD
+        else:
+            shown = before if (index, channel) in self._repeat_at else index
+        self._last[channel] = shown
+        return shown
 
     def _scene(self, index: int, channel: int) -> Frames:
         if index == EMPTY_FIELD:

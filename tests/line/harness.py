@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pymodbus.client import ModbusTcpClient
 
 from pipeline.config import LineConfig, load
 from pipeline.devices import record_path
 from pipeline.frames import SHARED
 from pipeline.ledger import ledger_files, read_lines
+from pipeline.plcs import LineStatus, registers
 from pipeline.recount import Count, recount
 from pipeline.supervisor import Supervisor
 
@@ -119,6 +121,13 @@ def ledger_records(config: LineConfig, step: str) -> list[dict[str, Any]]:
 def counted(config: LineConfig) -> Count:
     """The ledger recounted from its bytes alone."""
     return recount(read_lines(ledger_files(config.ledger)))
+
+
+def plc_status(config: LineConfig) -> LineStatus:
+    """What the vision system wrote into the PLC's registers besides its results, read by a client of our own."""
+    with ModbusTcpClient("127.0.0.1", port=config.plc.settings["port"], timeout=2) as client:
+        answer = client.read_holding_registers(registers.STATUS_START, count=registers.STATUS_COUNT)
+    return registers.unpack_status(answer.registers)
 
 
 def passed(row: dict[str, Any]) -> bool:

@@ -119,12 +119,16 @@ def test_a_full_evidence_and_store_disk_is_an_alarm_and_panels_go_on(start: Call
 
 
 def test_a_locked_store_is_an_alarm_and_panels_go_on(start: Callable[..., Line]) -> None:
-    line = start(conveyor=ENDLESS)
+    """For much longer than a stage may be silent: whoever waits for the lock says that it waits."""
+    line = start(conveyor=ENDLESS, supervisor={"silent_s": 3})
     line.until_all_up()
+    archiver = line.pid("archiver")
     holder = sqlite3.connect(line.config.state / "store.sqlite", isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("BEGIN EXCLUSIVE")
     until_alarm(line, "database is locked")
+    line.until_decided(len(line.rows()) + 70)
     line.until_passing_again()
+    assert line.state("plc_bridge") == "ready" and line.pid("archiver") == archiver
     holder.execute("ROLLBACK")
     holder.close()
     until_kept(line)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from bench.kills import is_clean, run
 from harness import (
     PATIENCE_S,
     Line,
@@ -30,22 +31,15 @@ from pipeline.store import Store
 ENDLESS = {"settings": {"panels": 0}}
 
 
-@pytest.mark.parametrize("stage", ["capture_top", "inspector", "plc_bridge", "archiver"])
-def test_a_killed_stage_costs_panels_and_no_truth(start: Callable[..., Line], stage: str) -> None:
-    line = start(conveyor=ENDLESS)
-    line.until_all_up()
-    line.until_decided(3)
-    for _ in range(2):
-        old = line.kill(stage)
-        if stage != "plc_bridge":  # without it a slot may stay taken, and the belt stands
-            line.until_decided(len(line.rows()) + 4, watching=False)
-        line.until_restarted(stage, old)
-        line.until_passing_again()
-    line.supervisor.stop()
-    count = assert_accounted(line.config)
-    assert_every_pass_was_inspected(line.config)
-    assert count.passed > 3
-    assert len(ledger_records(line.config, "trigger")) == len(ledger_records(line.config, "outcome"))
+KILLED = ["capture_left", "plc_bridge", "inspector", "archiver", "plc_bridge", "inspector", "capture_right"]
+
+
+def test_a_killed_process_costs_panels_and_no_truth(tmp_path: Path) -> None:
+    """Ten of the two hundred of `tests/bench/kills.py`, which measures from outside and counts with other books."""
+    figures = run(tmp_path / "line", [*KILLED, "supervisor", "inspector", "plc_bridge"], seed=1)
+    assert is_clean(figures), {name: value for name, value in figures.items() if name != "faults"}
+    assert figures["passed"] > 10 and figures["sets_with_pictures"] > 10 and figures["kills"] == 10
+    assert_every_pass_was_inspected(load(tmp_path / "line" / "line.toml"))
 
 
 @pytest.mark.parametrize("stage", ["capture_top", "inspector"])
@@ -76,17 +70,6 @@ def test_a_dead_archiver_delays_no_verdict_and_the_store_catches_up(start: Calla
     assert rows == {record["token"]: record["outcome"] for record in line.records("outcome")}
 
 
-def test_a_stage_that_hangs_is_killed_and_comes_back(start: Callable[..., Line]) -> None:
-    line = start(conveyor=ENDLESS, supervisor={"silent_s": 1})
-    line.until_decided(2)
-    old = line.pid("inspector")
-    os.kill(old, signal.SIGSTOP)
-    line.until_restarted("inspector", old)
-    line.until_passing_again()
-    line.supervisor.stop()
-    assert_accounted(line.config)
-
-
 @contextmanager
 def takt_run(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`takt run` as a person starts it."""
@@ -98,7 +81,7 @@ def takt_run(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, f"waited for {what}"
@@ -106,7 +89,7 @@ def _until(condition: Callable[[], object], what: str) -> None:
 
 
 def _until_decided(config: LineConfig, panels: int) -> None:
-    _until(lambda: len(plc_rows(config)) >= panels, f"{panels} panels")
+    until(lambda: len(plc_rows(config)) >= panels, f"{panels} panels")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -151,9 +134,9 @@ def test_the_stages_die_with_the_supervisor_and_the_next_start_tells_the_truth(
         _until_decided(config, 4)
         inspector = next(int(stage.split()[0]) for stage in processes(config) if " inspector " in stage)
         os.kill(inspector, signal.SIGSTOP)
-        _until(lambda: len(ledger_records(config, "trigger")) >= len(plc_rows(config)) + 2, "open panels")
+        until(lambda: len(ledger_records(config, "trigger")) >= len(plc_rows(config)) + 2, "open panels")
         process.kill()
-        _until(lambda: processes(config) == [], "the stages' end")
+        until(lambda: processes(config) == [], "the stages' end")
     left_open = {record["seq"] for record in counted(config).open.values()}
     assert left_open
     with takt_run(path, "--json", str(tmp_path / "summary.json")) as process:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
@@ -47,6 +48,19 @@ def test_the_line_waits_for_its_plc_and_says_so(line: Line) -> None:
     with plc_of(line.config):
         line.until_passing_again()
         assert line.state("plc_bridge") == "ready"
+
+
+def test_a_plc_that_accepts_and_never_answers_is_named_and_one_that_does_is_taken(line: Line) -> None:
+    with socket.create_server(("127.0.0.1", line.config.plc.settings["port"])):
+        line.until(lambda: "no answer within" in line.text("plc_bridge"), "a bridge that says so")
+        line.until(
+            lambda: line.state("inspector") == line.state("capture_top") == "ready", "a line that is up but for it"
+        )
+        assert line.state("plc_bridge") == "waiting"
+        pid = line.pid("plc_bridge")
+    with plc_of(line.config):
+        line.until_passing_again()
+    assert line.pid("plc_bridge") == pid
 
 
 def test_a_plc_that_goes_away_costs_its_panels_and_comes_back(line: Line) -> None:

@@ -96,6 +96,10 @@ def test_a_loaded_file_survives_its_way_to_the_stages(tmp_path):
         (("3 =", "65536 ="), "recipes.65536: a recipe number is 0 to 65535"),
         (("3 =", '03 = "recipes/other"\n3 ='), "recipes.3: two recipes have the number 3"),
         (("[recipes]", "[timing]\nmargin_ms = 1000\n[recipes]"), "timing.margin_ms must be below window_ms"),
+        (
+            ("[recipes]", '[engine]\nstandby = true\n[bus]\nimages = "tcp://127.0.0.1:5572"\n[recipes]'),
+            "engine.standby: both inspectors would bind bus.images",
+        ),
         (("[recipes]", "[recipes"), "not a TOML file: "),
         (("[[cameras]]", "state_dir = 5\n[[cameras]]"), "recipes.state_dir: "),
     ],
