@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import anomalies
+from engines import zones
 from engines.decide import Finding
 from engines.detector import Detector
 from engines.errors import PanelError
 from engines.recipe import Golden
+from engines.zones import TopMean
 
 EACH = 8
 ROUNDS = 12
@@ -30,7 +32,8 @@ def choose(detector: Detector, good: NDArray, limit: float, rng: np.random.Gener
     normal.sort(key=lambda each: limit - each[1].score)
     defective = _rejected(detector, good, limit, rng)
     defective.sort(key=lambda each: each[1].score - limit)
-    return (*_named("good", normal, False), *_named("defect", defective, True))
+    rule = detector.manifest.score if detector.limits.zones else None
+    return (*_named("good", normal, False, rule), *_named("defect", defective, True, rule))
 
 
 def _inspected(detector: Detector, panels: Iterable[NDArray]) -> Iterator[tuple[NDArray, Finding]]:
@@ -53,6 +56,9 @@ def _rejected(
     return found
 
 
-def _named(kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool) -> Iterator[Golden]:
+def _named(
+    kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[TopMean, ...] | None
+) -> Iterator[Golden]:
     for number, (frames, finding) in enumerate(inspected[:EACH]):
-        yield Golden(f"{kind}_{number}", defective, frames, finding.score, finding.map)
+        score = finding.score if rule is None else zones.whole(finding.map, rule)  # the network's own, without zones
+        yield Golden(f"{kind}_{number}", defective, frames, score, finding.map)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration import report, scores
-from calibration.limits import panels_above, promise_of, set_limits
+from calibration.limits import panels_above, promise_of
 from calibration.reseal import refuse_taken, resealed
 from calibration.scores import Scores
 from engines import zones as zoning
@@ -81,11 +81,10 @@ def _fresh(old: Recipe, kept: Scores, where: Zones | None, wish: Wish) -> tuple[
     rule, before = old.manifest.score, old.manifest.limits
     if where and not rule:
         raise UsageError("zones need a method that states how its score follows from the map: teach again")
-    reached, cells = kept.within(where, rule), kept.inspected(where)
-    maps = kept.maps if cells is None else kept.maps[:, cells]
-    limits, remark = set_limits(reached, maps, wish.promise or before.promise, before.min_area_px)
-    changes: dict[str, object] = {"zones": where, "cell_px": before.cell_px}
+    limits, remark = kept.limits(where, rule, wish.promise or before.promise, before.min_area_px)
+    changes: dict[str, object] = {"cell_px": before.cell_px}
     if wish.image is not None:
+        reached = kept.within(where, rule)
         promise = promise_of(reached, wish.image, before.promise.confidence)
         remark = f"{panels_above(reached, wish.image)} of {len(reached)} good panels score above {wish.image:g}"
         changes |= {"image": wish.image, "promise": promise}

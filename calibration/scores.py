@@ -6,39 +6,61 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.limits import set_limits
 from engines import recipe, zones
 from engines.errors import RecipeError
-from engines.recipe import Recipe
+from engines.recipe import Limits, Promise, Recipe
 from engines.zones import TopMean, Zones
 
-STEPS = 65_535
+STEPS = 4095  # in which maps are kept: finer than what engines of one network differ by
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Good panels' names [n], scores [n] of the whole map, and maps [n, h, w]."""
+    """Good panels' names [n], scores [n] of the whole map, and maps [n, h, w].
+
+    `weights` [n, parts] are those of the rule by which the score follows from the map, in the network that scored the
+    panel: of cross-fitted panels, another one for each fold. They replace the weights of the recipe's own rule.
+    """
 
     names: tuple[str, ...]
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
+    weights: NDArray[np.float64]
+
+    def limits(
+        self, where: Zones | None, rule: tuple[TopMean, ...], promise: Promise, area_px: int
+    ) -> tuple[Limits, str | None]:
+        """Limits for what is inspected, see `calibration.limits.set_limits`."""
+        cells = self.inspected(where)
+        maps = self.maps if cells is None else self.maps[:, cells]
+        limits, remark = set_limits(self.within(where, rule), maps, promise, area_px)
+        return limits.model_copy(update={"zones": where}), remark
 
     def within(self, where: Zones | None, rule: tuple[TopMean, ...]) -> NDArray[np.float64]:
         """The scores [n] of what is inspected."""
         cells = self.inspected(where)
-        return self.scores if cells is None else np.array([zones.score(map, cells, rule) for map in self.maps])
+        if cells is None:
+            return self.scores
+        rules = (tuple(_weighed(rule, weights)) for weights in self.weights.tolist())
+        return np.array([zones.score(map, cells, own) for map, own in zip(self.maps, rules, strict=True)])
 
     def inspected(self, where: Zones | None) -> NDArray[np.bool_] | None:
         """The cells [h, w] that count, None: all."""
         return where.cells((self.maps.shape[1], self.maps.shape[2])) if where else None
 
 
+def _weighed(rule: tuple[TopMean, ...], weights: list[float]) -> list[TopMean]:
+    return [TopMean(cells=part.cells, weight=weight) for part, weight in zip(rule, weights, strict=True)]
+
+
 def write(folder: Path, found: Scores) -> None:
-    """Write `found` into the recipe folder; maps are kept in 65,536 steps of their range."""
+    """Write `found` into the recipe folder."""
     low, high = float(found.maps.min()), float(found.maps.max())
     step = max(high - low, 1e-12) / STEPS
-    steps = np.rint((found.maps - low) / step).astype(np.uint16)
-    names = np.array(found.names)
-    np.savez_compressed(folder / recipe.SCORES, names=names, scores=found.scores, maps=steps, scale=[low, step])
+    packed = _packed(np.rint((found.maps - low) / step).astype(np.uint16))
+    plain = {"names": np.array(found.names), "scores": found.scores, "weights": found.weights}
+    np.savez_compressed(folder / recipe.SCORES, **plain, maps=packed, scale=np.array([low, step]))
 
 
 def read(of: Recipe) -> Scores:
@@ -51,5 +73,17 @@ def read(of: Recipe) -> Scores:
         raise RecipeError(f"{of.path}: keeps no scores of good panels to set limits from: teach again")
     with np.load(of.path / recipe.SCORES) as file:
         low, step = file["scale"].tolist()
-        maps = (file["maps"] * step + low).astype(np.float32)
-        return Scores(tuple(map(str, file["names"])), file["scores"], maps)
+        maps = (_unpacked(file["maps"]) * step + low).astype(np.float32)
+        return Scores(tuple(map(str, file["names"])), file["scores"], maps, file["weights"])
+
+
+def _packed(steps: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Second differences of smooth maps [n, h, w], low bytes and high bytes apart [2, n, h, w]: half the size."""
+    rows = np.diff(steps, axis=2, prepend=np.uint16(0))
+    both = np.diff(rows, axis=1, prepend=np.uint16(0))  # wraps around, and back again
+    return np.stack([both & 0xFF, both >> 8]).astype(np.uint8)
+
+
+def _unpacked(packed: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    both = packed[0] | (packed[1].astype(np.uint16) << 8)
+    return np.cumsum(np.cumsum(both, axis=1, dtype=np.uint16), axis=2, dtype=np.uint16)

@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import golden, report
+from calibration import golden, report, scores
 from calibration.integrity import learned
-from calibration.limits import set_limits
 from calibration.panels import PanelSet
+from calibration.scores import Scores
 from calibration.stack import Stack, Tell
 from calibration.suspects import Suspects, suspects
-from engines import recipe
-from engines.detector import open_detector
+from engines import recipe, zones
+from engines.detector import Finding, open_detector
+from engines.errors import EngineError
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Training
+from engines.zones import TopMean, Zones
+
+RULE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Draft:
     geometry: Resize
     training: Training
     losses: Sequence[float]
+    rule: tuple[TopMean, ...] = ()  # how the score follows from the map, as the method states it
 
     def facts(self, dtype: str) -> dict[str, Any]:
         """What the manifest says before there are limits."""
@@ -42,16 +47,25 @@ class Draft:
             "settings": self.settings,
             "training": self.training,
             "mm_per_px": self.panels.facts.mm_per_px,
+            "score": self.rule,
         }
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Good panels with `scores` [n] and `maps` [n, h, w] of a network that was not taught from them."""
+    """Good panels with `scores` [n] and `maps` [n, h, w] of a network that was not taught from them.
+
+    `weights` [n, parts] are those of its rule.
+    """
 
     panels: Stack
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
+    weights: NDArray[np.float64]
+
+    def kept(self) -> Scores:
+        """What the recipe keeps of it."""
+        return Scores(self.panels.names, self.scores, self.maps, self.weights)
 
 
 def scored(draft: Draft, panels: Stack, tell: Tell, phase: str) -> Scored:
@@ -62,7 +76,16 @@ def scored(draft: Draft, panels: Stack, tell: Tell, phase: str) -> Scored:
         for number, frames in enumerate(panels.frames):
             tell(phase, number, len(panels.names))
             findings += detector.inspect([frames])
-    return Scored(panels, np.array([one.score for one in findings]), np.stack([one.map for one in findings]))
+    for one in findings:
+        _check_rule(draft.rule, one)
+    weights = np.tile([part.weight for part in draft.rule], (len(findings), 1))
+    return Scored(panels, np.array([one.score for one in findings]), np.stack([one.map for one in findings]), weights)
+
+
+def _check_rule(rule: tuple[TopMean, ...], finding: Finding) -> None:
+    if rule and not abs(zones.whole(finding.map, rule) - finding.score) <= RULE_TOLERANCE * (1 + abs(finding.score)):
+        stated = zones.whole(finding.map, rule)
+        raise EngineError(f"the network scores {finding.score:.6g} where the method's own rule says {stated:.6g}")
 
 
 def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[str | None, Suspects]:
@@ -77,8 +100,9 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
     integrity = learned(draft.panels, draft.panels.channels, tell)
     found = suspects(panels.names, good.scores)
     facts = draft.facts(panels.frames.dtype.name) | {"integrity": integrity, "training": found.noted(draft.training)}
-    limits, remark = set_limits(good.scores, good.maps, promise, panels.cell_px)
-    with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited()})) as detector:
+    where = draft.panels.facts.zones
+    limits, remark = good.kept().limits(where, draft.rule, promise, panels.cell_px)
+    with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited(where)})) as detector:
         rng = np.random.default_rng(draft.training.seed)
         with found.blamed():
             recipe.write_golden(draft.folder, golden.choose(detector, panels.frames, limits.image, rng))
@@ -90,6 +114,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
         [report.Shown(*row) for row in rows],
         limits,
     )
+    scores.write(draft.folder, good.kept())
     recipe.write(draft.folder, {**facts, "limits": limits})
     return remark, found
 
@@ -99,12 +124,12 @@ def _channel(name: str) -> Channel:
     return Channel(name=name, light=light, focus=focus) if mark else Channel(name=name, light=name)
 
 
-def _unlimited() -> Limits:
+def _unlimited(where: Zones | None = None) -> Limits:
     """Limits that reject nothing, for the recipe that scores the panels its limits are made of."""
     nothing = ScoreStatistics(panels=0, mean=0.0, std=0.0, minimum=0.0, median=0.0, maximum=0.0)
     most = float(np.finfo(np.float32).max)
     promise = Promise(rate=1.0, confidence=0.0)
-    return Limits(image=most, pixel=most, low=-most, min_area_px=1, promise=promise, statistics=nothing)
+    return Limits(image=most, pixel=most, low=-most, min_area_px=1, zones=where, promise=promise, statistics=nothing)
 
 
 def _table(facts: dict[str, Any], limits: Limits, remark: str | None) -> dict[str, Any]:

@@ -29,9 +29,10 @@ from engines import methods, recipe
 from engines.errors import UsageError
 from engines.methods import MethodSettings
 from engines.recipe import Promise, Recipe, Resize, Training
+from engines.zones import TopMean
 
 WORK = "work"  # checkpoints and the scores of finished folds, inside the unfinished recipe
-DEFAULT_PROMISE = Promise(rate=0.02, confidence=0.9)
+DEFAULT_PROMISE = Promise(rate=0.01, confidence=0.95)
 DEFAULT_FOLDS = 3
 
 
@@ -114,7 +115,11 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
     material = Material(good, request.panels.channels, request.seed, defective)
     work = place / WORK
     lesson = Lesson(request, method, settings, geometry, material, work, tell)
-    lesson.untaught()  # a missing weight file is found before anything is kept or lost
+    model, _ = lesson.untaught()  # a missing weight file is found before anything is kept or lost
+    if request.panels.facts.zones and not methods.score_rule(model):
+        raise UsageError(
+            f"set.toml: zones need a score that follows from the map; {request.method} with these settings has none"
+        )
     _same_or_anew(work, _name_of(lesson))
     return lesson
 
@@ -132,7 +137,7 @@ def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None, Suspec
     shutil.rmtree(lesson.work)
     held_out = len(lesson.material.good.names) - len(material.good.names)
     facts = _training(lesson, model, (len(material.good.names), held_out), teacher, losses)
-    draft = _draft(lesson, folder, facts, losses)
+    draft = _draft(lesson, folder, facts, losses, methods.score_rule(model))
     return parity, *finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
 
 
@@ -142,9 +147,8 @@ def _joined(folds: list[Scored], lesson: Lesson, draft: Draft, kept_back: Sequen
     if not folds:
         return scored(draft, good.part(kept_back[0]), lesson.tell, "scoring")
     order = np.argsort(np.concatenate([np.flatnonzero(mask) for mask in kept_back]))
-    return Scored(
-        good, np.concatenate([one.scores for one in folds])[order], np.concatenate([one.maps for one in folds])[order]
-    )
+    parts = zip(*((one.scores, one.maps, one.weights) for one in folds), strict=True)
+    return Scored(good, *(np.concatenate(part)[order] for part in parts))
 
 
 def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int) -> Scored:
@@ -153,7 +157,7 @@ def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int)
     part = lesson.material.good.part(kept_back)
     if known.is_file():
         with np.load(known) as kept:
-            return Scored(part, kept["scores"], kept["maps"])
+            return Scored(part, kept["scores"], kept["maps"], kept["weights"])
     material = lesson.material.without(kept_back)
     model, teacher, losses = _taught(lesson, material, title)
     folder = lesson.work / "fold"
@@ -161,14 +165,15 @@ def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int)
     folder.mkdir()
     export(model, material.good, folder)
     facts = _training(lesson, model, (len(material.good.names), len(part.names)), teacher, losses)
-    found = scored(_draft(lesson, folder, facts, losses), part, lesson.tell, f"{title}: scoring")
+    draft = _draft(lesson, folder, facts, losses, methods.score_rule(model))
+    found = scored(draft, part, lesson.tell, f"{title}: scoring")
     _write_whole(known, found)
     return found
 
 
 def _write_whole(path: Path, found: Scored) -> None:
     part = path.with_suffix(".part.npz")
-    np.savez(part, scores=found.scores, maps=found.maps)
+    np.savez(part, scores=found.scores, maps=found.maps, weights=found.weights)
     part.replace(path)
 
 
@@ -182,9 +187,9 @@ def _taught(lesson: Lesson, material: Material, title: str) -> tuple[Any, tuple[
     return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell)
 
 
-def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float]) -> Draft:
+def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float], rule: tuple[TopMean, ...]) -> Draft:
     request, plain = lesson.request, lesson.settings.model_dump(mode="json")
-    return Draft(folder, request.panels, request.method, plain, lesson.geometry, facts, losses)
+    return Draft(folder, request.panels, request.method, plain, lesson.geometry, facts, losses, rule)
 
 
 def _training(

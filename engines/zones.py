@@ -112,6 +112,11 @@ def score(map: NDArray[np.float32], inspected: NDArray[np.bool_], parts: Sequenc
     return sum(part.weight * _top_mean(values, part.cells) for part in parts)
 
 
+def whole(map: NDArray[np.float32], parts: Sequence[TopMean]) -> float:
+    """Score of a map [h, w] from all its cells."""
+    return score(map, np.ones(map.shape, bool), parts)
+
+
 def _top_mean(values: NDArray[np.float64], cells: int) -> float:
     count = min(cells, values.size)
     return float(np.partition(values, -count)[-count:].mean())

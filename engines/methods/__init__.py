@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines import plugins
 from engines.errors import UsageError
+from engines.zones import TopMean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,7 +61,11 @@ class Stage:
 
 
 class Model(Protocol):
-    """A network being taught, an `nn.Module`. Batches are float32 [N, C, H, W], 0..1."""
+    """A network being taught, an `nn.Module`. Batches are float32 [N, C, H, W], 0..1.
+
+    It may offer `score_rule()`, a sequence of `engines.zones.TopMean`: how its score follows from its map. Without it
+    a recipe cannot be told where to inspect (zones); teaching holds it against the network's own score.
+    """
 
     receptive_field: int  # pixels
     training_facts: dict[str, str | int | float]
@@ -93,6 +98,11 @@ class Method(Protocol):
     def load_teacher(self, model: "nn.Module", weights: Path | None) -> tuple[str, str]:
         """Fill the teacher from a folder; what it is and the SHA-256 of its file, "" where it is made here."""
         ...
+
+
+def score_rule(model: Any) -> tuple[TopMean, ...]:
+    """How the model's score follows from its map, see `Model`; empty where it does not say."""
+    return tuple(model.score_rule()) if hasattr(model, "score_rule") else ()
 
 
 def load(kind: str) -> Any:

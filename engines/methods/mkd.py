@@ -31,6 +31,7 @@ from engines.backbones import STRIDES, TEACHERS, Backbone, ThinResNet, ThinVgg, 
 from engines.blend import Batches, Blend
 from engines.compare import cosine_distance, flattened_distance, fuse, gaussian, interpolation, top_mean, value_distance
 from engines.methods import MethodSettings, Stage
+from engines.zones import TopMean
 
 needs_defects = False
 
@@ -158,6 +159,13 @@ class Mkd(nn.Module):
             parts = torch.cat([self._answer(batch)[1] for batch in batches()])
         per_spread = 1 / parts.std(0).clamp(min=1e-6)
         self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum())
+
+    def score_rule(self) -> tuple[TopMean, ...]:
+        """The two parts of the map that are scored; none where the score is the paper's own sum."""
+        if self.settings.direction == "flattened":
+            return ()
+        counts = (1, self.top_count)
+        return tuple(TopMean(cells=each, weight=float(w)) for each, w in zip(counts, self.score_weight, strict=True))
 
     def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         map, parts = self._answer(batch)

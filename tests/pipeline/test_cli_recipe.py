@@ -1,6 +1,7 @@
 """teach, eval and inspect from the outside: exit status, JSON keys, one line for an error."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from calibration import scores
 from calibration.panels import write_panel
+from calibration.relimit import Wish, relimit
 from engines import recipe as recipes
 from engines.errors import PanelError, TaktError, UsageError
+from engines.zones import Zones
 from pipeline.cli_recipe import register
 
 RUNNER = CliRunner()
@@ -156,14 +160,41 @@ def test_eval_compares_with_another_recipe_panel_by_panel(
         run("eval", taught[0], panel_set, "--against", tmp_path / "none.json")
 
 
-def test_a_recipe_for_some_channels_reads_those_of_panels_with_more(panel_set: Path, tmp_path: Path) -> None:
+def test_a_taught_recipe_keeps_the_scores_that_set_its_limits(taught: tuple[Path, dict]) -> None:
+    recipe = recipes.load(taught[0])
+    kept, limits = scores.read(recipe), recipe.manifest.limits
+    again, _ = kept.limits(None, recipe.manifest.score, limits.promise, limits.min_area_px)
+    assert len(kept.names) == limits.statistics.panels
+    assert again.image == pytest.approx(limits.image) and again.low == pytest.approx(limits.low)
+    everywhere = kept.within(Zones(), recipe.manifest.score)
+    np.testing.assert_allclose(everywhere, kept.scores, rtol=2e-3)
+
+
+def test_zones_given_later_need_no_teaching(taught: tuple[Path, dict], panel_set: Path, tmp_path: Path) -> None:
+    recipe = recipes.load(taught[0])
+    wish = Wish(zones=Zones(ignore=(((0.2, 0.2), (0.9, 0.2), (0.9, 0.9), (0.2, 0.9)),)))
+    changed = relimit(recipe, wish, tmp_path / "frame").recipe
+    assert changed.manifest.files["network.onnx"] == recipe.manifest.files["network.onnx"]
+    assert changed.manifest.limits.image < recipe.manifest.limits.image * 1.5
+    done = run("inspect", changed.path, panel_set / "test" / "good")
+    assert [json.loads(line)["fault"] for line in done.stdout.splitlines()] == [None] * 8
+    assert "set anew" in (changed.path / "report.html").read_text()
+
+
+def test_some_channels_and_a_part_of_the_panel_can_be_taught(panel_set: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra [teach]")
+    shutil.copytree(panel_set, tmp_path / "set")
+    with (tmp_path / "set" / "set.toml").open("a") as facts:
+        facts.write("\n[zones]\nignore = [[[0, 0], [0.1, 0], [0.1, 1], [0, 1]]]\n")
+    panel_set = tmp_path / "set"
     settings = [part for name, value in TEACH.items() if name != "blend" for part in ("--set", f"{name}={value}")]
     some = ["--channels", "bright_pixel,dark_surface", "--hold-out-every", 2]
     done = run("teach", panel_set, "--out", tmp_path / "r", *some, "--set", "blend=statistics", *settings)
     assert done.exit_code == 0, done.output
     channels = recipes.load(tmp_path / "r").manifest.channels
     assert [each.name for each in channels] == ["bright_pixel", "dark_surface"]
+    zones = recipes.load(tmp_path / "r").manifest.limits.zones
+    assert zones and zones.share == pytest.approx(0.9, abs=0.01)
     assert run("eval", tmp_path / "r", panel_set).exit_code == 0
     assert run("inspect", tmp_path / "r", panel_set / "test" / "good").exit_code in (0, 1)
 
