@@ -47,22 +47,22 @@ class Blend(nn.Module):
         if self.kind == "balanced":
             self._balance(torch.cat([batch[:, :, ::4, ::4] for batch in batches()]))
         if self.kind in ("balanced", "statistics"):
-            _learn(self.mean, self.std, map(self.raw, batches()))
+            learn_moments(self.mean, self.std, map(self.raw, batches()))
 
     def _balance(self, panels: Tensor) -> None:
         """Median and quartile spread of each channel, which a border of another brightness does not move."""
         values = panels.transpose(0, 1).flatten(1)
-        low, centre, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
+        low, centre, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
         self.channel_mean.copy_(centre.view_as(self.channel_mean))
         self.channel_std.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.channel_std))
 
 
-def _quantile(values: Tensor, share: float) -> Tensor:
+def quantile(values: Tensor, share: float) -> Tensor:
     """Of each row; torch.quantile refuses large rows."""
     return values.kthvalue(1 + round(share * (values.shape[1] - 1)), dim=1).values
 
 
-def _learn(mean: Tensor, std: Tensor, batches: Iterable[Tensor]) -> None:
+def learn_moments(mean: Tensor, std: Tensor, batches: Iterable[Tensor]) -> None:
     """Put mean and deviation of each channel over all pixels of `batches` into the two tensors [1, C, 1, 1]."""
     count, total, squares = 0, torch.zeros(mean.numel()).double(), torch.zeros(mean.numel()).double()
     for batch in batches:

@@ -52,7 +52,7 @@ class Stage:
 
     name: str
     image_passes: int
-    parameters: "Sequence[nn.Parameter]"
+    parameters: "Sequence[nn.Parameter] | Sequence[dict[str, Any]]"  # or groups, each with its own rate
     loss: "Callable[[Tensor, Tensor | None, Sequence[Tensor] | None], Tensor]"
     needs_defects: bool = False
     targets: "Callable[[Tensor], Sequence[Tensor]] | None" = None

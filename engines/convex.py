@@ -1,0 +1,116 @@
+"""Any number of channels -> three, by convex weights that can be learnt; a channel that is missing is filled in.
+
+Convex weights over standardised maps: whatever is learnt, an output is an average of things seen, and cannot be scaled
+away. It could still cancel, if maps that are each other's opposite were mixed; `spreads` tells, and mcd's loss keeps
+it above a floor.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engines.blend import Batches, learn_moments, quantile
+
+STEP = 4  # of the pixels from which channels are learnt
+START = 7.0  # logit of the map that an output starts from; the others are 0
+RIDGE = 0.01
+NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
+MOST = 6.0  # a border or glare must not drown the rest
+LOCAL = 7  # px, window of the local contrast
+DERIVED = 4  # maps besides the channels themselves
+
+
+class ConvexBlend(nn.Module):
+    """C channels -> 3, standardised: [N, C, H, W], 0..1, -> [N, 3, H, W].
+
+    The maps that are mixed: mean over the channels, largest minus smallest (what one light alone shows), deviation,
+    best focus (each pixel as the channels with the most local contrast there have it), and every channel itself. The
+    three outputs start as mean, spread, and deviation or best focus. With `balanced` every channel is standardised
+    before, so that a dark field counts as much as a bright one.
+
+    A channel that is 0 everywhere is missing: it is filled in from the others, as a least-squares fit over good
+    panels predicts it. (Our reading; of the paper's module only "transforms and aggregates" is known.)
+    """
+
+    centre: Tensor
+    scale: Tensor
+    others: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, balanced: bool, third: Literal["deviation", "focus"]) -> None:
+        super().__init__()
+        self.kind = f"convex, {'balanced' if balanced else 'statistics'}"
+        self._balanced = balanced
+        self.register_buffer("centre", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("scale", torch.ones(1, channels, 1, 1))
+        self.register_buffer("others", torch.zeros(channels, channels))
+        self.register_buffer("mean", torch.zeros(1, DERIVED + channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, DERIVED + channels, 1, 1))
+        start = torch.zeros(3, DERIVED + channels)
+        for output, chosen in enumerate((0, 1, 2 if third == "deviation" else 3)):
+            start[output, chosen] = START
+        self.logits = nn.Parameter(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(self.maps(x), self.weights()[:, :, None, None])
+
+    def weights(self) -> Tensor:
+        """Share of each map in each output [3, 4 + C]; rows sum to 1."""
+        return torch.softmax(self.logits, 1)
+
+    def spreads(self, x: Tensor) -> Tensor:
+        """Deviation of each output over a batch [3]; about 1 where nothing cancels."""
+        return self(x).std((0, 2, 3))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """What is mixed, each standardised over good panels: [N, 4 + C, H, W]."""
+        return (self._raw_maps(x) - self.mean) / self.std
+
+    def fit(self, batches: Batches) -> None:
+        """Learn what the channels and the maps of good panels look like."""
+        values = torch.cat([batch[:, :, ::STEP, ::STEP] for batch in batches()]).transpose(0, 1).flatten(1)
+        low, centre, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
+        self.centre.copy_(centre.view_as(self.centre))
+        self.scale.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.scale))
+        self.others.copy_(_predictors((values - centre[:, None]) / self.scale.view(-1, 1)))
+        learn_moments(self.mean, self.std, map(self._raw_maps, batches()))
+
+    def _raw_maps(self, x: Tensor) -> Tensor:
+        filled = self._filled((x - self.centre) / self.scale, x)
+        balanced = filled.clamp(-MOST, MOST)
+        y = balanced if self._balanced else filled * self.scale + self.centre
+        mean = y.mean(1, keepdim=True)
+        spread = y.amax(1, keepdim=True) - y.amin(1, keepdim=True)
+        deviation = (y - mean).square().mean(1, keepdim=True).sqrt()
+        return torch.cat([mean, spread, deviation, _sharpest(balanced, y), y], 1)
+
+    def _filled(self, standardised: Tensor, x: Tensor) -> Tensor:
+        there = (x.amax((2, 3), keepdim=True) > 0).to(x.dtype)
+        known = standardised * there
+        return known + (1 - there) * functional.conv2d(known, self.others[:, :, None, None])
+
+
+def _predictors(values: Tensor) -> Tensor:
+    """Row c: the weights [C] with which the other channels predict channel c of `values` [C, n], by least squares."""
+    channels = len(values)
+    values = values.double()
+    products = values @ values.T / values.shape[1]
+    weights = torch.zeros(channels, channels, dtype=torch.double)
+    for channel in range(channels):
+        rest = [other for other in range(channels) if other != channel]
+        if rest:
+            among = products[rest][:, rest]
+            ridge = RIDGE * torch.diag(among).mean() * torch.eye(len(rest), dtype=torch.double)
+            weights[channel, rest] = torch.linalg.solve(among + ridge, products[rest, channel])
+    return weights
+
+
+def _sharpest(seen: Tensor, y: Tensor) -> Tensor:
+    """Mean of the channels of `y`, weighted by their local contrast in `seen`: [N, C, H, W] -> [N, 1, H, W]."""
+    around = {"kernel_size": LOCAL, "stride": 1, "padding": LOCAL // 2, "count_include_pad": False}
+    local = functional.avg_pool2d(seen * seen, **around) - functional.avg_pool2d(seen, **around).square()
+    weight = local.clamp(min=0) + 1e-4
+    return (weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
