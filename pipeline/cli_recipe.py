@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +49,12 @@ def teach(
     method: Annotated[str, typer.Option(help="how to teach")] = "mkd",
     channels: Annotated[str, typer.Option(metavar="A,B", help="teach from these channels alone; all unless said")] = "",
     teacher_weights: Annotated[Path | None, typer.Option(help="folder with the teacher's weights")] = None,
+    download_weights: Annotated[
+        bool, typer.Option("--download-weights", help="fetch them once, checked by SHA-256, instead of giving a folder")
+    ] = False,
+    weights_mirror: Annotated[
+        str | None, typer.Option(metavar="URL", help="where to fetch them instead of download.pytorch.org/models")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method, schedule.batch=4")
     ] = None,
@@ -63,7 +70,9 @@ def teach(
     json_file: JsonOption = None,
 ) -> None:
     """Teach a recipe from good panels."""
-    train = _training()
+    train = _training("train")
+    if download_weights and teacher_weights:
+        raise UsageError("--teacher-weights and --download-weights: give one of them")
     request = train.Request(
         panels=PanelSet(panels, [name.strip() for name in channels.split(",") if name.strip()]),
         out=out,
@@ -77,6 +86,8 @@ def teach(
     )
     _tell_on_stderr(doubts(request.panels, "train"))
     with _progress() as tell:
+        if download_weights:
+            _training("weights").fetch(method, request.settings, weights_mirror, tell)
         taught = train.teach(request, tell)
     _tell_on_stderr(line for line in (taught.remark, taught.suspects.said()) if line)
     show(_taught(taught), json_file)
@@ -213,12 +224,12 @@ def _status(lines: list[dict[str, Any]]) -> int:
     return int(any(line["outcome"] != Outcome.PASS.value for line in lines))
 
 
-def _training() -> Any:
+def _training(module: str) -> Any:
+    """A module of `calibration` that needs the extra [teach]."""
     try:
-        from calibration import train
+        return import_module(f"calibration.{module}")
     except ModuleNotFoundError as missing:
         raise UsageError(f"teaching needs {missing.name}: pip install 'takt[teach]'") from missing
-    return train
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

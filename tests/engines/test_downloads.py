@@ -4,11 +4,11 @@ import hashlib
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from served_files import Server, respond, serving
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 
@@ -18,34 +18,6 @@ from engines.errors import UsageError  # noqa: E402
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 FILE = Published("net-00000000.pth", hashlib.sha256(CONTENT).hexdigest(), mib=1.0)
-
-
-class Server:
-    """Answers every request with what `answer` does with the handler."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.answer: Callable[[BaseHTTPRequestHandler], None] = whole
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(self.path)
-                outer.answer(self)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/models"
-
-
-def respond(handler: BaseHTTPRequestHandler, content: bytes, length: int | None) -> None:
-    handler.send_response(200)
-    if length is not None:
-        handler.send_header("Content-Length", str(length))
-    handler.end_headers()
-    handler.wfile.write(content)
 
 
 def whole(handler: BaseHTTPRequestHandler) -> None:
@@ -82,13 +54,8 @@ def gibberish(handler: BaseHTTPRequestHandler) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    thread = Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-    thread.join()
+    with serving(whole) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,71 @@
+"""takt teach asks for weights in one line, fetches them only when told to, and takes no others than the pinned ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from served_files import respond, serving
+from typer.testing import CliRunner
+
+pytest.importorskip("torch", reason="needs the extra [teach]")
+
+from calibration.panels import write_panel
+from engines.errors import UsageError
+from pipeline.cli_recipe import register
+
+NAME = "resnet18-f37072fd.pth"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return tmp_path / "cache" / "takt" / "weights"
+
+
+@pytest.fixture
+def panels(tmp_path: Path) -> Path:
+    for number in range(12):
+        frames = np.random.default_rng(number).integers(0, 255, (1, 64, 64), np.uint8)
+        write_panel(tmp_path / "set" / "train" / "good", f"p{number}", frames, ("bright_surface",))
+    return tmp_path / "set"
+
+
+def teach(panels: Path, *options: object) -> None:
+    app = typer.Typer()
+    register(app)
+    sizes = ["--set", "height=64", "--set", "width=64"]
+    arguments = ["teach", panels, "--out", panels.parent / "out", *sizes, *options]
+    CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+
+
+def test_missing_weights_say_both_ways_to_get_them(panels: Path) -> None:
+    with pytest.raises(UsageError, match=r"--teacher-weights DIR with resnet18\*\.pth, or --download-weights"):
+        teach(panels)
+
+
+def test_only_one_way_can_be_asked_for(panels: Path) -> None:
+    with pytest.raises(UsageError, match="give one of them"):
+        teach(panels, "--teacher-weights", panels, "--download-weights")
+
+
+def test_a_download_that_fails_stops_before_anything_is_made(panels: Path, own_cache: Path) -> None:
+    with serving(lambda handler: handler.send_error(403, "Forbidden")) as server:
+        with pytest.raises(UsageError, match=rf"{server.url}/{NAME}: the server answers 403 Forbidden; copy"):
+            teach(panels, "--download-weights", "--weights-mirror", server.url)
+        server.answer = lambda handler: respond(handler, b"not weights", 11)
+        with pytest.raises(UsageError, match="is not the pinned file"):
+            teach(panels, "--download-weights", "--weights-mirror", server.url)
+        assert server.asked == [f"/models/{NAME}"] * 2
+    assert not (panels.parent / "out").exists() and not list(own_cache.iterdir())
+
+
+def test_a_teacher_made_here_asks_no_server() -> None:
+    from calibration import weights
+
+    with serving(lambda handler: handler.send_error(500)) as server:
+        weights.fetch("mkd", {"teacher": "small"}, server.url, lambda phase, done, total: None)
+        with pytest.raises(UsageError, match="500"):
+            weights.fetch("mkd", {"teacher": "vgg16"}, server.url, lambda phase, done, total: None)
+        assert server.asked == ["/models/vgg16-397923af.pth"]
