@@ -1,0 +1,269 @@
+"""See `deploy/measure`. One cell is one recipe taught and evaluated; its JSON holds both commands' figures."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+
+from calibration.bootstrap import compared
+from engines.errors import TaktError, UsageError
+from engines.settings import checked
+
+CONSOLE = Console(stderr=True)
+PLAN = Path(__file__).with_suffix(".toml")
+HEADS = ("set", "method", "seed", "image AUROC", "mean over types", "pixel AP", "AU-PRO 0.3 / 0.05", "false rejects",
+         "misses", "promise", "ms", "teach s", "against the first")  # fmt: skip
+
+
+class Method(BaseModel):
+    """Options of `takt teach`, and the sets it is for; empty: all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teach: tuple[str, ...]
+    sets: tuple[str, ...] = ()
+
+
+class Plan(BaseModel):
+    """The table to fill."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sets: tuple[str, ...] = Field(min_length=1)
+    methods: dict[str, Method] = Field(min_length=1)
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of the table."""
+
+    method: str
+    set: str
+    seed: int
+    teach: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """A file name."""
+        return "--".join(re.sub(r"[^a-z0-9_]+", "-", part.lower()) for part in (self.set, self.method, f"s{self.seed}"))
+
+    def chosen(self, only: Sequence[str]) -> bool:
+        """Whether it is one of those that `only`, NAME=VALUE each, leaves: of one name any, of all names."""
+        wanted: dict[str, set[str]] = {}
+        for pair in only:
+            name, mark, value = pair.partition("=")
+            if not mark or name not in ("method", "set", "seed"):
+                raise UsageError(f"--only {pair}: write method=..., set=... or seed=...")
+            wanted.setdefault(name, set()).add(value)
+        return all(str(getattr(self, name)) in values for name, values in wanted.items())
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where cells are measured: the program, the sets, the teachers' weights, and the folder of results."""
+
+    takt: str
+    data: Path
+    weights: Path | None
+    results: Path
+    threads: int
+
+    def file(self, cell: Cell) -> Path:
+        return self.results / f"{cell.name}.json"
+
+    def recipe(self, cell: Cell) -> Path:
+        return self.results / "recipes" / cell.name
+
+
+def plan_of(path: Path) -> Plan:
+    """The table that the TOML file `path` describes."""
+    try:
+        return checked(Plan, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def cells(plan: Plan) -> Iterator[Cell]:
+    """All entries, set by set."""
+    for name in dict.fromkeys([*plan.sets, *(each for method in plan.methods.values() for each in method.sets)]):
+        for title, method in plan.methods.items():
+            for seed in plan.seeds if name in (method.sets or plan.sets) else ():
+                yield Cell(title, name, seed, method.teach)
+
+
+def known(bench: Bench, cell: Cell) -> dict[str, Any] | None:
+    """The cell's figures, if it was measured.
+
+    Raises:
+        UsageError: it was measured with other options.
+    """
+    path = bench.file(cell)
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if tuple(found["options"]) != cell.teach:
+        raise UsageError(f"{path}: was measured with {' '.join(found['options'])}: remove it to measure it anew")
+    return found
+
+
+def measure(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """Teach and evaluate; a recipe that is there is not taught again, a teaching that was interrupted goes on.
+
+    Raises:
+        UsageError: one of the commands failed; its last words.
+    """
+    panels, recipe = bench.data / cell.set, bench.recipe(cell)
+    told, found = recipe.with_suffix(".teach.json"), recipe.with_suffix(".eval.json")
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    if not (recipe.is_dir() and told.is_file()):
+        shutil.rmtree(recipe, ignore_errors=True)
+        weights = ["--teacher-weights", str(bench.weights)] if bench.weights else []
+        own = ["--seed", str(cell.seed), "--out", str(recipe), "--json", str(told)]
+        _run([bench.takt, "teach", str(panels), *cell.teach, *weights, *own])
+    _run([bench.takt, "eval", str(recipe), str(panels), "--threads", str(bench.threads), "--json", str(found)])
+    figures = {
+        "method": cell.method,
+        "set": cell.set,
+        "seed": cell.seed,
+        "options": cell.teach,
+        "teach": json.loads(told.read_text()) | {"out": ""},
+        "eval": json.loads(found.read_text()),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+    }
+    part = bench.file(cell).with_suffix(".part")
+    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    part.replace(bench.file(cell))
+    return figures
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise UsageError(f"takt {command[1]} ended with {done.returncode}: {said}")
+
+
+def table(found: list[dict[str, Any]], first: str) -> str:
+    """Markdown, a row a cell; intervals in brackets. The last column: mean over types less that of method `first`."""
+    rows = [HEADS, ("---",) * len(HEADS), *(_row(each, _partner(each, found, first)) for each in found)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def by_type(found: list[dict[str, Any]]) -> str:
+    """Markdown, a row a kind of defect of each cell."""
+    heads = ("set", "method", "seed", "defect", "image AUROC", "image AP", "pixel AP", "misses")
+    rows = [heads, ("---",) * len(heads)]
+    for each in found:
+        figures = each["eval"]
+        for kind, own in figures["by_defect"].items():
+            auroc = _number(own["image_auroc"], own["interval95"])
+            pixel = _number(figures["pixel_ap_by_defect"].get(kind))
+            rows.append((*_name(each), kind, auroc, _number(own["image_ap"]), pixel, _count(own["miss"])))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _partner(each: dict[str, Any], found: list[dict[str, Any]], first: str) -> dict[str, Any] | None:
+    same = (one for one in found if (one["set"], one["seed"], one["method"]) == (each["set"], each["seed"], first))
+    return next(same, None) if each["method"] != first else None
+
+
+def _name(each: dict[str, Any]) -> tuple[str, str, str]:
+    return each["set"], each["method"], str(each["seed"])
+
+
+def _row(each: dict[str, Any], partner: dict[str, Any] | None) -> tuple[str, ...]:
+    figures, taught = each["eval"], each["teach"]
+    spread, promise = figures["intervals95"], taught["promised_false_reject"]
+    return (
+        *_name(each),
+        *(_number(figures[name], spread.get(name)) for name in ("image_auroc", "image_auroc_mean", "pixel_ap")),
+        f"{_number(figures['aupro30'])} / {_number(figures['aupro05'])}",
+        _count(figures["false_reject"]),
+        _count(figures["miss"]),
+        f"{promise['rate']:.1%} at {promise['confidence']:.0%}",
+        f"{figures['ms_per_panel']['median']:.0f}",
+        f"{taught['seconds']:.0f}",
+        _against(figures, partner["eval"]) if partner else "",
+    )
+
+
+def _number(value: float | None, interval: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+
+
+def _count(of: dict[str, Any]) -> str:
+    if not of["n"]:
+        return "-"
+    low, high = of["interval95"]
+    return f"{of['k']}/{of['n']} [{low:.0%}, {high:.0%}]"
+
+
+def _against(figures: dict[str, Any], other: dict[str, Any]) -> str:
+    found = compared(figures, other).get("image_auroc_mean")
+    if found is None:
+        return ""
+    low, high = found["interval95"]
+    return f"{found['difference']:+.3f} [{low:+.2f}, {high:+.2f}], better in {found['share_above']:.0%}"
+
+
+def fill(bench: Bench, wanted: Sequence[Cell]) -> int:
+    """Measure what is not there; how many cells failed, each said on stderr."""
+    failed = 0
+    for number, cell in enumerate(wanted):
+        if known(bench, cell) is not None:
+            continue
+        CONSOLE.print(f"{number + 1} of {len(wanted)}: {cell.method} on {cell.set}, seed {cell.seed}")
+        try:
+            measure(bench, cell)
+        except UsageError as error:
+            failed += 1
+            CONSOLE.print(f"{cell.name}: {error}")
+    return failed
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder that holds the sets")] = Path(),
+    weights: Annotated[Path | None, typer.Option(help="folder with the teachers' weights")] = None,
+    plan: Annotated[Path, typer.Option(help="the table to fill")] = PLAN,
+    results: Annotated[Path | None, typer.Option(help="where cells are kept; outside this tree unless said")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="method=..., set=... or seed=...; several may be given")
+    ] = None,
+    takt: Annotated[str, typer.Option(help="the program to measure")] = str(Path(sys.executable).with_name("takt")),
+    threads: Annotated[int, typer.Option(min=1, help="of `takt eval`")] = 2,
+    print_only: Annotated[bool, typer.Option("--print", help="measure nothing; print what there is")] = False,
+) -> None:
+    """Fill the table and print it as Markdown; exit status 1 where a cell failed."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    bench = Bench(takt, data, weights, results or cache / "takt" / "measure", threads)
+    try:
+        table_of = plan_of(plan)
+        wanted = [cell for cell in cells(table_of) if cell.chosen(only or [])]
+        failed = 0 if print_only else fill(bench, wanted)
+        found = [figures for cell in wanted if (figures := known(bench, cell))]
+    except TaktError as error:
+        CONSOLE.print(str(error))
+        raise typer.Exit(error.exit_status) from None
+    print(table(found, next(iter(table_of.methods))), by_type(found), sep="\n\n")  # noqa: T201
+    raise typer.Exit(int(failed > 0))
+
+
+if __name__ == "__main__":
+    typer.run(main)
