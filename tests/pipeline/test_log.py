@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.log import JsonLines, last_words, log_file, output_file
@@ -38,6 +38,7 @@ def formatted(event: str, extra: dict[str, Any]) -> dict[str, Any]:
     return json.loads(line, parse_constant=pytest.fail)  # nan and infinity are no JSON
 
 
+@settings(deadline=None)  # the machine is shared
 @given(st.text(), st.dictionaries(NAMES, VALUES, max_size=4))
 def test_whatever_is_said_is_one_json_object_on_one_line(event: str, extra: dict[str, Any]) -> None:
     found = formatted(event, extra)
