@@ -132,7 +132,7 @@ class Capture:
 
     def _is_ours(self, trigger: Trigger) -> bool:
         """For this camera, to an inspector that it knows, and not open already."""
-        known = self.camera.name in trigger.cameras and trigger.inspector in self.images
+        known = self.camera.name in trigger.cameras and trigger.inspector in (None, *self.images)
         return known and trigger.station == self.config.station and trigger.token not in self.triggers
 
     def _announced(self, trigger: Trigger) -> None:
@@ -156,6 +156,10 @@ class Capture:
         """Tell the bridge what there is and the inspector where it lies; never wait for either."""
         ready_ns = time.monotonic_ns()
         frames = Frames(shape=filled.shape, dtype=filled.dtype, digest=digest_of(self._pixels(filled)))
+        if trigger.inspector is None:  # a reject already; taken so that its frames are nobody's surplus
+            self.ring.drop(filled.slot)
+            self.shipped[trigger.token] = (filled, frames.digest)
+            return
         lease_ns = ready_ns + self.camera.lease_ms * 1_000_000
         frames, behind = self.carrier.ship(filled.slot, trigger.token, frames, lease_ns)
         image_set = ImageSet(

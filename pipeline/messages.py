@@ -122,8 +122,8 @@ class Trigger(Message):
     seq: Sequence  # the PLC's own count
     panel_id: str
     recipe_no: Count
-    recipe: str  # content hash the bridge expects
-    inspector: Name
+    recipe: str  # content hash the bridge expects; empty for a number that it does not know
+    inspector: Name | None  # None: the panel is a reject already; its frames are taken and given back
     cameras: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1)]
     edge_ns: Count
     window_ms: Count

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.frames import combined_digest
 from pipeline.messages import Captured, Fault, FinalOutcome, Outcome, Trigger, Verdict
-from pipeline.plcs import Result, SlotSeen
+from pipeline.plcs import SLOTS, Result, SlotSeen
 
 
 class LineState(IntEnum):
@@ -58,7 +58,7 @@ class Panel:
     token: str
     edge_ns: int
     deadline_ns: int  # a PASS is written before this, or never
-    inspector: str = ""
+    inspector: str | None = None
     captured: tuple[tuple[str, str], ...] = ()  # camera, digest
     verdict: Verdict | None = None
     fault: Fault | None = None
@@ -79,11 +79,30 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a slot showed at the last look: its trigger, and whether the PLC still waited for that one's result."""
+
+    seq: int
+    waited: bool
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A trigger's edge: it came after the look that began at `since_ns`, and was there in the one at `seen_ns`."""
+
+    token: str
+    since_ns: int
+    seen_ns: int
+
+
+@dataclass(frozen=True)
 class State:
     """Everything the bridge must remember."""
 
     terms: Terms
-    last_seq: int | None = None
+    last_seq: int | None = None  # of the newest trigger
+    shown: tuple[Shown | None, ...] = (None,) * SLOTS
+    newest: Edge | None = None
     panels: tuple[Panel, ...] = ()
     triggers: int = 0
     passed: int = 0
@@ -167,7 +186,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Route:
-    """Announce the panel to the cameras and to its inspector."""
+    """Announce the panel to the cameras and, if it has one, to its inspector."""
 
     trigger: Trigger
 

@@ -9,7 +9,8 @@ from engines.build import engine_key
 from engines.station import IDENTITY
 from pipeline.config import LineConfig
 from pipeline.handshake import reopen
-from pipeline.open_panels import Expected, State, Terms
+from pipeline.open_panels import Expected, Shown, State, Terms
+from pipeline.plcs import SLOTS
 from pipeline.recount import newest
 
 MS = 1_000_000
@@ -41,5 +42,7 @@ def opening_state(config: LineConfig) -> State:
     count = newest(config.ledger)
     if not count.records:
         return state
-    state = replace(state, last_seq=count.last_seq)
+    known = (count.shown.get(slot) for slot in range(SLOTS))
+    shown = tuple(None if one is None else Shown(one[0], waited=bool(one[1])) for one in known)
+    state = replace(state, last_seq=count.last_seq, shown=shown)
     return reopen(state, list(count.open.values()), time.monotonic_ns())

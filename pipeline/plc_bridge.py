@@ -197,7 +197,8 @@ class Bridge:
             case Record(name, what):
                 self._record(name, **what)
             case Route(trigger):
-                routes = [f"capture_{camera}" for camera in trigger.cameras] + [trigger.inspector]
+                routes = [f"capture_{camera}" for camera in trigger.cameras]
+                routes += [trigger.inspector] if trigger.inspector else []
                 sent = [self.control.send("triggers", trigger, to=name) for name in routes]
                 if all(sent):
                     self._record("routed", token=trigger.token, to=routes)

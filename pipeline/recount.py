@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.anchors import Anchor, anchor_of
 from pipeline.ledger import FORMAT, GENESIS, STEPS, ledger_files, line_hash, tail
 from pipeline.messages import Fault, Outcome
+from pipeline.plcs import SLOTS
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Count:
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
     last_seq: int | None = None  # of the newest trigger
+    shown: dict[int, tuple[int, str]] = field(default_factory=dict)  # slot: sequence, token until it is acknowledged
     first: int | None = None  # number of the first record, where it is one
     broken_at: int | None = None  # how many lines stand before the first broken one
     anchors: list[Anchor] = field(default_factory=list)
@@ -130,6 +132,8 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
             return "the same trigger twice"
         count.open[record["token"]] = record
         count.last_seq = record["seq"]
+        if not record.get("skipped"):
+            count.shown[record["seq"] % SLOTS] = (record["seq"], record["token"])
         return None
     if record["step"] == "intent" and record["token"] in count.open:
         count.open[record["token"]]["intent"] = record["outcome"]
@@ -138,6 +142,8 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
     if count.open.pop(record["token"], None) is None:
         return "an outcome without an open trigger"
     count.outcomes[record["seq"]] = record
+    if record.get("acknowledged") and count.shown.get(record["seq"] % SLOTS) == (record["seq"], record["token"]):
+        count.shown[record["seq"] % SLOTS] = (record["seq"], "")
     if record.get("fault"):
         count.faults[Fault(record["fault"]).value] += 1
     elif record["outcome"] == Outcome.PASS:

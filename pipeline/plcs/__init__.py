@@ -11,7 +11,7 @@ from engines.settings import checked
 
 SLOTS = 4
 PASS_CODE, REJECT_CODE = 0x5A3C, 0xA5C3
-ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT = 1, 2, 3
+ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT = ACKS = 1, 2, 3
 
 
 @dataclass(frozen=True)

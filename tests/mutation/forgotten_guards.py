@@ -35,10 +35,12 @@ HANDSHAKE = [
     "test_handshake_guards.py",
     "test_handshake_exploration.py",
     "test_handshake_property.py",
+    "test_late_looks.py",
 ]
 ASSOCIATION = ["test_association.py", "test_association_guards.py", "test_association_property.py"]
-SLOWER = ("exploration", "property")
-TESTS = {"pipeline.handshake": HANDSHAKE, "pipeline.decision": HANDSHAKE, "pipeline.association": ASSOCIATION}
+SLOWER = ("exploration", "property", "late_looks")
+OF_HANDSHAKE = ("handshake", "triggers", "panel_steps", "decision")
+TESTS = {f"pipeline.{name}": HANDSHAKE for name in OF_HANDSHAKE} | {"pipeline.association": ASSOCIATION}
 LONG = "tests/pipeline/test_handshake_exploration.py::test_three_panels_in_flight_with_one_thing_wrong"
 KILLED, SURVIVED, TIMED_OUT = "killed", "SURVIVED", "killed by time-out"
 
@@ -77,7 +79,7 @@ class _Forgetful(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 
 
 def all_mutants(functions: Sequence[str]) -> list[Mutant]:
-    """Of the three modules; `functions`, as "decision.proves", choose among them."""
+    """Of all modules; `functions`, as "decision.proves", choose among them."""
     found = []
     for module in TESTS:
         source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
@@ -218,7 +220,7 @@ def _report(all_fates: list[Fate], excused: dict[str, str], seconds: float) -> l
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("functions", nargs="*", help="as decision.proves; none: all guards of the three modules")
+    parser.add_argument("functions", nargs="*", help="as decision.proves; none: all guards of all modules")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="for one mutant")
     parser.add_argument("--quick", action="store_true", help="only the tests that state one thing each")

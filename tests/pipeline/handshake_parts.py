@@ -17,6 +17,7 @@ from pipeline.open_panels import (
     Publish,
     Record,
     Route,
+    Shown,
     State,
     Terms,
     Tick,
@@ -93,10 +94,11 @@ class Desk:
     gap_ms: float = 0  # from the look before to this one
 
     def __post_init__(self) -> None:
-        self.state = State(self.terms, last_seq=self.first_seq)
         self.slots = [SlotSeen((self.first_seq - back) % (1 << 32), "", 0, 0, 0, 0) for back in range(SLOTS)]
         self.slots.sort(key=lambda slot: slot.trigger_seq % SLOTS)
         self.slots = [replace(slot, ack_seq=slot.trigger_seq) for slot in self.slots]
+        shown = tuple(Shown(slot.trigger_seq, waited=False) for slot in self.slots)
+        self.state = State(self.terms, last_seq=self.first_seq, shown=shown)
 
     def tell(self, event: Event) -> list[Action]:
         self.state, actions = step(self.state, event)

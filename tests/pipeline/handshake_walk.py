@@ -169,7 +169,8 @@ def key(world: World) -> tuple[Any, ...]:
     if len({seq % SLOTS for seq in world.place.seqs}) == len(parts):
         parts.sort()
     state = world.state
-    return *parts, world.mishaps, world.linked, world.inspector, state.ledger_ok, state.stopping
+    crowds = state.newest is not None and world.now_ns - state.newest.seen_ns < state.terms.takt_ns
+    return *parts, crowds, world.mishaps, world.linked, world.inspector, state.ledger_ok, state.stopping
 
 
 def _part(world: World, number: int, book: Book, panel: Panel | None) -> tuple[Any, ...]:

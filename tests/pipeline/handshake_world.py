@@ -23,6 +23,7 @@ from pipeline.open_panels import (
     Publish,
     Record,
     Route,
+    Shown,
     State,
     Terms,
     Tick,
@@ -32,6 +33,7 @@ from pipeline.open_panels import (
     Write,
 )
 from pipeline.plcs import ACK_PASSED, PASS_CODE, REJECT_CODE, SLOTS, SlotSeen
+from pipeline.triggers import ahead
 
 UNIT = 1_000_000
 PAST_DEADLINE, PAST_WINDOW, GIVEN_UP = 1, 2, 3  # units of age
@@ -87,13 +89,27 @@ class World(NamedTuple):
     ghosts: frozenset[int] = frozenset()  # numbers that were skipped and closed
 
 
-def place(cameras: tuple[str, ...], seqs: tuple[int, ...], wrong: tuple[tuple[str, ...], ...], mishaps: int) -> Place:
-    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1, UNIT, 0, 0)
+def place(
+    cameras: tuple[str, ...],
+    seqs: tuple[int, ...],
+    wrong: tuple[tuple[str, ...], ...],
+    mishaps: int,
+    takt_ns: int = 0,
+) -> Place:
+    terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1, UNIT, 0, takt_ns)
     return Place(terms, seqs, wrong, mishaps)
 
 
 def start(where: Place) -> World:
-    return World(where, State(where.terms, last_seq=FIRST_SEQ), tuple(Book(seq) for seq in where.seqs))
+    state = State(where.terms, last_seq=FIRST_SEQ, shown=_known({}))
+    return World(where, state, tuple(Book(seq) for seq in where.seqs))
+
+
+def _known(taken: dict[int, tuple[int, bool]]) -> tuple[Shown, ...]:
+    """What a bridge that starts knows of the slots: slot -> its newest number, and whether that is decided."""
+    old = {seq % SLOTS: (seq, True) for seq in range(FIRST_SEQ - SLOTS + 1, FIRST_SEQ + 1)}
+    found = old | taken
+    return tuple(Shown(found[slot][0], waited=not found[slot][1]) for slot in range(SLOTS))
 
 
 # --- what the bridge does with what it decided ---
@@ -126,7 +142,9 @@ def _perform(world: World, action: Action, fails: str) -> World:
             return _closed(world, what)
         case Route(trigger):
             book = world.books[_number(world, trigger.seq)]
-            ensure(book.open and not book.spoiled, "a panel was announced that cannot pass")
+            ensure(
+                book.open and (trigger.inspector is None) == book.spoiled, "announced to be inspected in vain, or not"
+            )
             ensure(trigger.token == token_of(_number(world, trigger.seq)), "announced under another token")
         case Write():
             return _written(world, action, fails)
@@ -154,7 +172,19 @@ def _taken_up(world: World, what: dict[str, Any]) -> World:
     ensure(book.edge_ns < 0, "a trigger was taken up twice")
     ensure(skipped(world.place, number) <= world.ghosts, "a skipped number without an outcome")
     able = book.recipe_no == RECIPE_NO and world.inspector and world.state.ledger_ok and not world.state.stopping
-    return put(world, number, book._replace(edge_ns=world.now_ns, spoiled=not able))
+    world = put(world, number, book._replace(edge_ns=world.now_ns, spoiled=not able))
+    return _crowded(world, number) if number else world
+
+
+def _crowded(world: World, number: int) -> World:
+    """Panels that follow within the takt are rejects, both; so is one whose number the PLC's count does not lead to."""
+    books, takt_ns = world.books, world.place.terms.takt_ns
+    before, book = books[number - 1], books[number]
+    near = before.edge_ns >= 0 and book.edge_ns - before.edge_ns < takt_ns
+    if near and before.open and before.intent is None:
+        world = put(world, number - 1, before._replace(spoiled=True))
+    anew = ahead(book.seq, before.seq) < 0
+    return put(world, number, book._replace(spoiled=True)) if near or anew else world
 
 
 def _overlooked(world: World, seq: int) -> World:
@@ -194,7 +224,7 @@ def _taken_again(world: World, book: Book) -> bool:
 def skipped(where: Place, number: int) -> frozenset[int]:
     """The numbers that the PLC left out before this panel."""
     before = where.seqs[number - 1] if number else FIRST_SEQ
-    return frozenset((before + ahead) % (1 << 32) for ahead in range(1, (where.seqs[number] - before) % (1 << 32)))
+    return frozenset((before + on) % (1 << 32) for on in range(1, ahead(where.seqs[number], before)))
 
 
 def _written(world: World, write: Write, fails: str) -> World:
@@ -256,7 +286,7 @@ def turn(world: World, fails: str = "") -> World:
 
 
 def _seen(world: World) -> PlcSeen:
-    slots = {seq % SLOTS: SlotSeen(seq, "", 0, 0, 0, 0) for seq in range(FIRST_SEQ - SLOTS + 1, FIRST_SEQ + 1)}
+    slots = {seq % SLOTS: SlotSeen(seq, "", 0, 0, seq, 0) for seq in range(FIRST_SEQ - SLOTS + 1, FIRST_SEQ + 1)}
     fresh = []
     for number, book in enumerate(world.books):
         if book.triggered_ns >= 0:
@@ -310,8 +340,9 @@ def restarted(world: World) -> World:
     ]
     aged = (book._replace(edge_ns=world.now_ns - UNIT) if book.open else book for book in world.books)
     world = world._replace(books=tuple(aged))  # the new bridge gives them no time, but waits for the acknowledgement
-    numbers = [book.seq for book in world.books if book.edge_ns >= 0]
-    state = State(world.place.terms, last_seq=numbers[-1] if numbers else FIRST_SEQ)
+    taken = [book for book in world.books if book.edge_ns >= 0]
+    shown = _known({book.slot: (book.seq, book.closed and book.told) for book in taken})
+    state = State(world.place.terms, last_seq=taken[-1].seq if taken else FIRST_SEQ, shown=shown)
     return connected(world._replace(state=reopen(state, records, world.now_ns)))
 
 

@@ -54,7 +54,7 @@ class Rig:
         self.capture.turn(time.monotonic_ns())
         return bool(self.control.drain())
 
-    def trigger(self, *frames: Any, ago_ns: int = 0) -> str:
+    def trigger(self, *frames: Any, ago_ns: int = 0, inspector: str | None = "inspector") -> str:
         """The PLC triggers, the camera sees `frames`; the token."""
         if self.images:  # ZeroMQ tells a sender that there is room again within about a millisecond
             assert self.capture.images["inspector"].socket.poll(5000, zmq.POLLOUT)
@@ -67,7 +67,7 @@ class Rig:
             panel_id="p",
             recipe_no=1,
             recipe="r",
-            inspector="inspector",
+            inspector=inspector,
             cameras=("top",),
             edge_ns=edge_ns - ago_ns,
             window_ms=1000,
@@ -331,3 +331,14 @@ def test_what_was_grabbed_before_a_rearm_is_not_given_out(tmp_path):
         assert grabber.take() == []
         until(lambda: camera.armed == 2)
         until(lambda: Ring(ring_name).free() == 2)
+
+
+def test_a_panel_that_nobody_inspects_costs_no_slot_and_no_neighbour(rig):
+    rig.with_inspector()
+    rig.good(1).release()
+    token = rig.trigger(pixels(3), pixels(4), inspector=None)
+    said = rig.captured()
+    assert (said.token, said.fault, bool(said.digest)) == (token, None, True)
+    rig.wait_for_slots(2)
+    rig.good(5).release()
+    assert rig.capture.rearmed == 0

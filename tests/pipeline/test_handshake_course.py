@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from handshake_parts import (
     BAD,
+    CAMERAS,
+    EXPECTED,
     GIVE_UP_MS,
     INSPECTOR,
     MS,
@@ -16,7 +18,7 @@ from handshake_parts import (
     verdict,
 )
 
-from pipeline.handshake import LONGEST_JUMP, reopen, step
+from pipeline.handshake import reopen, step
 from pipeline.messages import Fault, Outcome
 from pipeline.open_panels import (
     CapturedSeen,
@@ -27,6 +29,7 @@ from pipeline.open_panels import (
     Publish,
     Record,
     Route,
+    Shown,
     State,
     Stopping,
     Tick,
@@ -35,6 +38,7 @@ from pipeline.open_panels import (
     Write,
 )
 from pipeline.plcs import ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT, PASS_CODE, REJECT_CODE, SLOTS, SlotSeen
+from pipeline.triggers import LONGEST_JUMP
 
 PASSED, REJECTED = (Outcome.PASS, None), (Outcome.REJECT, None)
 
@@ -117,24 +121,78 @@ def test_the_sequence_wraps_without_a_gap():
     assert [(seq, fault) for seq, _, fault, _ in desk.outcomes()] == [(0xFFFF_FFFF, None), (0, None), (1, None)]
 
 
-@pytest.mark.parametrize("newest", [0, 50, 99, 100 + LONGEST_JUMP + 1])
+@pytest.mark.parametrize("newest", [0, 50, 92, 100 + LONGEST_JUMP + 1])
 def test_a_plc_that_counts_anew_is_followed_from_there(newest):
     desk = Desk(first_seq=100)
     desk.slots = [SlotSeen(0, "", 0, 0, 0, 0) for _ in range(SLOTS)]
-    desk.slots[newest % SLOTS] = SlotSeen(newest, "", 3, 1000, newest, ACK_REJECTED)
+    desk.slots[newest % SLOTS] = SlotSeen(newest, "", 3, 1000, newest, 0)
     desk.look()
     assert desk.records("state") == [{"event": "the PLC counts anew", "from": 100, "to": newest}]
-    assert desk.outcomes() == []
+    assert desk.outcomes() == [] and desk.state.triggers == 0
     desk.inspected(newest + 1)
     assert desk.written() == [PASSED]
 
 
-def test_a_trigger_that_waited_while_the_plc_restarted_is_missed_and_counted():
+@pytest.mark.parametrize("cleared", [True, False])
+@pytest.mark.parametrize("decided", [True, False])
+@pytest.mark.parametrize("seq", [1, 88, 93, 100 + LONGEST_JUMP + 1])
+def test_a_trigger_of_a_plc_that_counts_anew_is_a_reject_with_its_record(seq, decided, cleared):
+    """Whatever the other slots show: nothing, or still the numbers of before."""
     desk = Desk(first_seq=100)
-    desk.slots = [SlotSeen(0, "", 0, 0, 0, 0) for _ in range(SLOTS)]
-    desk.trigger(1)
-    assert desk.outcomes() == [(1, Outcome.REJECT, Fault.MISSED_TRIGGER, False)]
-    assert desk.state.triggers == 1
+    if cleared:
+        desk.slots = [SlotSeen(0, "", 0, 0, 0, 0) for _ in range(SLOTS)]
+    desk.trigger(seq, look=False)
+    if decided:  # before anybody looked
+        desk.slots[seq % SLOTS] = replace(desk.slots[seq % SLOTS], ack_seq=seq, ack_code=ACK_TIMED_OUT)
+    desk.look()
+    assert desk.written() == [faulted(Fault.ASSOCIATION)] and desk.routed() == []
+    desk.ack(seq, ACK_TIMED_OUT if decided else ACK_REJECTED)
+    assert desk.outcomes() == [(seq, Outcome.REJECT, Fault.ASSOCIATION, True)]
+    desk.inspected(seq + 1)
+    assert desk.written()[-1] == PASSED
+    assert [record["seq"] for record in desk.records("trigger")] == [seq, seq + 1]
+
+
+def test_triggers_before_and_after_a_plc_started_anew_seen_in_one_look_all_have_a_record():
+    desk = Desk(first_seq=100)
+    for seq in (101, 2, 3):
+        desk.trigger(seq, look=False)
+    desk.look()
+    assert [record["seq"] for record in desk.records("trigger")] == [101, 2, 3]
+    assert [trigger.seq for trigger in desk.routed()] == [101]
+    assert desk.state.last_seq == 3
+
+
+def test_a_number_that_waits_again_after_it_was_decided_is_another_trigger():
+    desk = Desk(first_seq=0)
+    desk.inspected(1)
+    desk.ack(1, ACK_PASSED)
+    desk.slots[1] = replace(desk.slots[1], ack_seq=0, ack_code=0)
+    desk.look()
+    assert [record["seq"] for record in desk.records("trigger")] == [1, 1]
+    assert desk.written() == [PASSED, faulted(Fault.ASSOCIATION)]
+    desk.look()
+    assert desk.state.triggers == 2
+
+
+def test_a_slot_not_known_from_before_shows_a_new_trigger_ahead_or_one_that_waits_far_behind():
+    """After a restart of the bridge on a ledger that does not tell what each slot showed."""
+    for seq, acked, is_new in (
+        (101, False, True),
+        (101, True, True),
+        (100, False, False),
+        (97, False, False),
+        (96, False, True),
+    ):
+        desk = Desk(first_seq=100)
+        desk.state = replace(desk.state, shown=(None,) * SLOTS)
+        desk.slots[seq % SLOTS] = SlotSeen(seq, "", 3, 1000, seq if acked else 0, ACK_TIMED_OUT if acked else 0)
+        desk.look()
+        assert bool(desk.records("trigger")) == is_new, (seq, acked)
+    desk = Desk(first_seq=100)
+    desk.state = replace(desk.state, shown=(None,) * SLOTS)
+    desk.slots[0] = SlotSeen(96, "", 3, 1000, 96, ACK_PASSED)
+    assert not [action for action in desk.look() if isinstance(action, Record)]
 
 
 def test_numbers_used_again_after_a_restart_get_other_names():
@@ -157,11 +215,17 @@ def test_what_the_plc_shows_at_the_very_first_look_is_where_counting_starts():
 # --- what stops a panel at its start ---
 
 
+def announced(desk: Desk, seq: int, recipe: str = EXPECTED.recipe) -> None:
+    """To the cameras alone: they take its frames, which would be the neighbours' surplus otherwise."""
+    trigger = desk.routed()[-1]
+    assert (trigger.seq, trigger.inspector, trigger.recipe, trigger.cameras) == (seq, None, recipe, CAMERAS)
+
+
 def test_an_unknown_recipe_is_a_named_reject_at_once():
     desk = Desk()
     desk.trigger(1, recipe_no=9)
     assert desk.written() == [faulted(Fault.RECIPE)]
-    assert desk.routed() == []
+    announced(desk, 1, recipe="")
     assert desk.writes()[0].result.recipe_echo == 9
     desk.ack(1, ACK_REJECTED)
     assert desk.outcomes() == [(1, Outcome.REJECT, Fault.RECIPE, True)]
@@ -229,7 +293,7 @@ def test_while_the_ledger_is_lost_nothing_passes_and_it_does_again_after():
     desk.tell(LedgerState(ok=True))
     desk.wait(1)
     assert desk.written() == [faulted(Fault.LEDGER)] * 2
-    assert [trigger.seq for trigger in desk.routed()] == [1]
+    announced(desk, 2)
     desk.inspected(3)
     assert desk.written()[-1] == PASSED
 
@@ -242,7 +306,7 @@ def test_stopping_rejects_what_is_open_and_what_comes_while_stopping():
     desk.judge(open_already)
     desk.inspected(2)
     assert desk.written() == [faulted(Fault.STOPPED)] * 2
-    assert [trigger.seq for trigger in desk.routed()] == [1]
+    announced(desk, 2)
     desk.wait(GIVE_UP_MS)
     assert desk.outcomes() == [(seq, Outcome.REJECT, Fault.STOPPED, False) for seq in (1, 2)]
 
@@ -266,6 +330,8 @@ def after_restart(intent: str | None) -> Desk:
     record = {"token": "0" * 32, "seq": 6, "panel_id": "panel-6", "recipe_no": 3}
     desk.state = reopen(desk.state, [record | ({"intent": intent} if intent else {})], desk.now_ns)
     desk.slots[2] = SlotSeen(6, "panel-6", 3, 1000, 2, ACK_PASSED)
+    shown = tuple(Shown(seen.trigger_seq, waited=True) for seen in desk.slots)
+    desk.state = replace(desk.state, shown=shown)
     return desk
 
 

@@ -9,16 +9,20 @@ result, link lost at rest or in writing, ledger lost, stop, no inspector, heartb
 import pytest
 from handshake_messages import WRONG
 from handshake_walk import explored
-from handshake_world import place
+from handshake_world import UNIT, place
 
 ONE, TWO = ("top",), ("top", "side")
-EACH_SLOT, ONE_SLOT = (0, 1, 2), (0, 4, 5)  # the second leaves numbers out, and takes a slot twice
+EACH_SLOT, ONE_SLOT, ANEW = (
+    (0, 1, 2),
+    (0, 4, 5),
+    (0, 0xFFFF_FF01, 0xFFFF_FF02),
+)  # the second leaves numbers out, and takes a slot twice
 ONE_EACH = (("recipe",), ("neighbour",), ("engine",))
 ALL = (tuple(WRONG),) * 3
 
 
-def walk(cameras, seqs, wrong, mishaps, *, least_states):
-    states, transitions = explored(place(cameras, seqs, wrong[: len(seqs)], mishaps))
+def walk(cameras, seqs, wrong, mishaps, *, least_states, takt_ns=0):
+    states, transitions = explored(place(cameras, seqs, wrong[: len(seqs)], mishaps, takt_ns))
     print(f"{len(seqs)} panels, {len(cameras)} cameras, {mishaps} mishaps: {states} states, {transitions} transitions")  # noqa: T201
     assert states >= least_states  # a world in which less can happen proves less
 
@@ -33,6 +37,16 @@ def test_three_panels_in_flight_with_one_thing_wrong():
 )
 def test_panels_in_flight_with_two_cameras_and_in_one_slot(cameras, seqs, mishaps, least_states):
     walk(cameras, seqs, ONE_EACH, mishaps, least_states=least_states)
+
+
+@pytest.mark.parametrize(("mishaps", "least_states"), [(0, 500), (1, 3_000)])
+def test_a_plc_that_counts_anew_below_its_last_number(mishaps, least_states):
+    walk(ONE, ANEW if mishaps == 0 else ANEW[1:], ONE_EACH, mishaps, least_states=least_states)
+
+
+def test_panels_that_follow_too_near_are_rejects_both():
+    walk(ONE, EACH_SLOT, ONE_EACH, 0, least_states=500, takt_ns=UNIT)
+    walk(ONE, EACH_SLOT[:2], ONE_EACH, 1, least_states=1_000, takt_ns=UNIT)
 
 
 @pytest.mark.parametrize("seqs", [(0,), (0, 4)])
