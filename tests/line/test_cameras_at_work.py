@@ -54,7 +54,7 @@ def test_two_cameras_are_joined_and_both_carriers_give_the_same(start: Callable[
     assert all(len(each) == 2 and verdicts[token] not in each for token, each in digests.items())
 
 
-QUICK = {"exposure_ms": 40, "early_ms": 20, "settle_ms": 20}
+QUICK = {"settle_ms": 20}
 
 
 def hit_by(start: Callable[..., Line], fault: str) -> tuple[Line, dict[int, str]]:
