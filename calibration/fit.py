@@ -9,7 +9,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,20 @@ class Defective:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What is shown: good panels, their channels' names, and labelled defective panels where the set has them."""
+    """What is shown: good panels, their channels' names, and labelled defective panels where the set has them.
+
+    `kinds`: the synthetic defects to draw, all where None.
+    """
 
     good: Stack
     channels: tuple[str, ...]
     seed: int
     defective: Defective | None = None
+    kinds: tuple[str, ...] | None = None
 
     def without(self, kept_back: NDArray[np.bool_]) -> "Material":
         """The same without the good panels where `kept_back` [n] is true."""
-        return Material(self.good.part(~kept_back), self.channels, self.seed, self.defective)
+        return replace(self, good=self.good.part(~kept_back))
 
     def batches(self, size: int = 8) -> Iterator[Tensor]:
         """All good panels once, float32 [<=size, C, h, w]."""
@@ -265,7 +269,8 @@ def _with_defect(material: Material, row: Shown, rng: np.random.Generator) -> tu
     if material.defective is not None:
         chosen = rng.integers(len(material.defective.frames))
         return material.defective.frames[chosen], material.defective.masks[chosen]
-    drawn = anomalies.draw(good, rng, channels=material.channels)
+    kind = str(rng.choice(material.kinds)) if material.kinds else None
+    drawn = anomalies.draw(good, rng, kind, material.channels)
     return drawn.frames, drawn.mask
 
 
