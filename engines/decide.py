@@ -89,7 +89,7 @@ def decide(
     seen = map if inspected is None or not finite else np.where(inspected, map, map[inspected].min())
     marked = _marked(seen, limits, passed) if finite else np.zeros(map.shape, bool)
     marked = marked if inspected is None else marked & inspected
-    mask, defects = _regions(seen, marked, limits, size)
+    mask, defects = _regions(seen, marked, limits, size, inspected)
     return Finding(passed, score, limits.image, problem, defects, mask, _pack(marked), map)
 
 
@@ -108,12 +108,18 @@ def _marked(map: NDArray[np.float32], limits: Limits, passed: bool) -> NDArray[n
 
 
 def _regions(
-    map: NDArray[np.float32], marked: NDArray[np.bool_], limits: Limits, size: tuple[int, int]
+    map: NDArray[np.float32],
+    marked: NDArray[np.bool_],
+    limits: Limits,
+    size: tuple[int, int],
+    inspected: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.bool_], tuple[Defect, ...]]:
     if not marked.any():
         return np.zeros(size, bool), ()
     level = min(limits.pixel, float(map[marked].min()))
     fine = np.asarray(cv2.resize(map, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+    if inspected is not None:
+        fine[~_grown(inspected, size)] = -np.inf
     mask = fine > level
     if not mask.any():  # the only marked cell lies between the pixels of a very small panel
         mask = fine >= fine.max()
@@ -121,6 +127,12 @@ def _regions(
     found = [_defect(fine, labels, stats[index], index) for index in range(1, count)]
     large = [one for one in found if one.area_px >= limits.min_area_px] or found
     return mask, tuple(sorted(large, key=lambda one: one.peak, reverse=True)[:MOST_DEFECTS])
+
+
+def _grown(inspected: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The inspected cells at the panel's size; all of a panel so small that they lie between its pixels."""
+    grown = cv2.resize(inspected.astype(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(grown, bool) if np.any(grown) else np.ones(size, bool)
 
 
 def _defect(fine: NDArray[np.float32], labels: NDArray, stats: NDArray, index: int) -> Defect:

@@ -64,6 +64,7 @@ def test_nothing_is_marked_where_nothing_is_inspected(map: np.ndarray, cells: np
     changed = np.where(cells, map, np.float32(0.9))
     again = decide(changed, score, limits(image=0.0, low=-2.0, pixel=0.2), (12, 16), inspected=cells)
     np.testing.assert_array_equal(found.mask, again.mask)
+    assert not (found.mask & ~np.repeat(np.repeat(cells, 2, axis=0), 2, axis=1)).any()
     assert found.defects == again.defects and found.passed == again.passed
 
 
