@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calibration import bootstrap, metrics
+from calibration import bootstrap, eval_report, metrics
 from calibration.metrics import Result
 from calibration.panels import Panel, PanelSet, read_panel
 from calibration.stack import Tell
@@ -15,17 +16,23 @@ from engines.detector import Detector
 from engines.errors import PanelError, UsageError
 
 
-def evaluate(detector: Detector, panels: PanelSet, tell: Tell = lambda phase, done, total: None) -> dict[str, Any]:
+def evaluate(
+    detector: Detector,
+    panels: PanelSet,
+    tell: Tell = lambda phase, done, total: None,
+    report: Path | None = None,
+) -> dict[str, Any]:
     """Figures over `test/` of the set, see `calibration.metrics`, and milliseconds a panel.
 
     Of every panel the recipe's channels are read, whatever others there are. Every set goes through the integrity
     checks, each for itself: what only a run of sets would show is not looked for.
 
     The time is that of `Detector.inspect` for one panel in memory: correction, resizing, network, decision, mask;
-    reading the file is not in it.
+    reading the file is not in it. `report` is where a page with pictures goes.
 
     Raises:
         PanelError: the set has no test panels, or one does not fit the recipe.
+        UsageError: the page cannot be written.
     """
     found = list(panels.panels("test"))
     if not found:
@@ -39,7 +46,19 @@ def evaluate(detector: Detector, panels: PanelSet, tell: Tell = lambda phase, do
         taken_ms.append(ms)
     figures = metrics.figures(results, detector.limits.pixel)
     times = {"median": float(np.median(taken_ms)), "p99": float(np.percentile(taken_ms, 99))}
-    return {**figures, "ms_per_panel": times, "recipe": detector.recipe_hash, "engine": detector.engine_hash}
+    figures |= {"ms_per_panel": times, "recipe": detector.recipe_hash, "engine": detector.engine_hash}
+    if report:
+        _write(report, figures, results, detector, panels)
+    return figures
+
+
+def _write(
+    path: Path, figures: dict[str, Any], results: Sequence[Result], detector: Detector, panels: PanelSet
+) -> None:
+    try:
+        eval_report.write(path, figures, results, detector, panels)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def compared(figures: dict[str, Any], other: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEAT_SHARE = 0.45
+RED = (40, 40, 230)  # blue, green, red
 FULL = 1.5  # times the pixel limit is the hottest colour
 
 
@@ -25,8 +26,10 @@ def heat(frame: NDArray, map: NDArray[np.float32], pixel_limit: float) -> NDArra
     return np.asarray(cv2.addWeighted(under, 1 - HEAT_SHARE, colours, HEAT_SHARE, 0), np.uint8)
 
 
-def outlined(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """`picture` [H, W, 3] with the outline of `mask` [H, W] in red, in place."""
+def outlined(
+    picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int] = RED
+) -> NDArray[np.uint8]:
+    """`picture` [H, W, 3] with the outline of `mask` [H, W] in place; `colour` is blue, green, red."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(picture, outlines, -1, (40, 40, 230), 1)
+    cv2.drawContours(picture, outlines, -1, colour, 1)
     return picture

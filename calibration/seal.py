@@ -106,15 +106,11 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
         rng = np.random.default_rng(draft.training.seed)
         with found.blamed():
             recipe.write_golden(draft.folder, golden.choose(detector, panels.frames, limits.image, rng))
-    rows = zip(panels.names, panels.frames[:, 0], good.maps, good.scores.tolist(), strict=True)
-    report.write(
-        draft.folder / "report.html",
-        _table(facts, limits, remark),
-        draft.losses,
-        [report.Shown(*row) for row in rows],
-        limits,
-    )
     scores.write(draft.folder, good.kept())
+    tell("reporting", 0, 1)
+    with open_detector(recipe.write(draft.folder, {**facts, "limits": limits})) as detector:
+        seen = report.Good(panels.names, panels.frames, good.maps, good.scores)
+        report.write(draft.folder / "report.html", detector, draft.losses, seen, found, remark)
     recipe.write(draft.folder, {**facts, "limits": limits})
     return remark, found
 
@@ -130,21 +126,3 @@ def _unlimited(where: Zones | None = None) -> Limits:
     most = float(np.finfo(np.float32).max)
     promise = Promise(rate=1.0, confidence=0.0)
     return Limits(image=most, pixel=most, low=-most, min_area_px=1, zones=where, promise=promise, statistics=nothing)
-
-
-def _table(facts: dict[str, Any], limits: Limits, remark: str | None) -> dict[str, Any]:
-    training: Training = facts["training"]
-    kept = limits.promise
-    return {
-        "product": facts["product"],
-        "method": facts["method"],
-        "teacher": training.teacher,
-        "channels": ", ".join(channel.name for channel in facts["channels"]),
-        "input": f"{facts['geometry'].height} x {facts['geometry'].width} {facts['dtype']}",
-        "panels": f"{training.panels} taught, {limits.statistics.panels} scored by networks that had not seen them",
-        "limit": f"{limits.image:.4g}",
-        "promise": f"at most {kept.rate:.1%} false rejects with {kept.confidence:.0%} confidence",
-        "integrity": f"learned from {facts['integrity'].panels} panels" if facts["integrity"] else "not checked",
-        "remark": remark or "none",
-        **training.facts,
-    }

@@ -2,16 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibration.relimit import Relimited, Wish, relimit
 from engines import recipe as recipes
 from engines import zones as zoning
 from engines.errors import UsageError
 from engines.recipe import Promise
 from pipeline.figures import show
+
+if TYPE_CHECKING:
+    from calibration.relimit import Relimited
 
 CONFIDENCE = 0.95
 Chance = Annotated[float | None, typer.Option(min=0.0001, max=0.5, help="share of good panels that may be rejected")]
@@ -38,6 +40,8 @@ def limits(
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
 ) -> None:
     """Set a recipe's limits anew: a copy with another hash, its network kept, nothing exported."""
+    from calibration.relimit import Wish, relimit
+
     if min_area_mm2 is not None and min_area_px is not None:
         raise UsageError("--min-area-mm2 and --min-area-px say the same: give one of them")
     wish = Wish(
@@ -63,7 +67,7 @@ def _promise(rate: float | None, confidence: float | None) -> Promise | None:
     return Promise(rate=rate, confidence=CONFIDENCE if confidence is None else confidence)
 
 
-def _figures(made: Relimited, out: Path) -> dict[str, object]:
+def _figures(made: "Relimited", out: Path) -> dict[str, object]:
     found = made.recipe.manifest.limits
     return {
         "recipe": made.recipe.hash,

@@ -102,6 +102,7 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="figures of another recipe on the same panels, to compare by paired bootstrap")
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="also write a page with pictures, FILE.html")] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Measure a recipe on labelled panels."""
@@ -113,7 +114,7 @@ def evaluate(
     loaded, labelled = recipes.load(recipe), PanelSet(panels)
     _tell_on_stderr(doubts(labelled, "test"))
     with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
-        figures = measured(detector, labelled, tell)
+        figures = measured(detector, labelled, tell, report)
     if against:
         figures |= {"against": compared(figures, against)}
     show({name: value for name, value in figures.items() if name != "results"}, None)

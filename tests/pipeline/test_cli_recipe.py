@@ -117,7 +117,22 @@ def test_a_recipe_does_not_tell_on_which_machine_it_was_made(taught: tuple[Path,
 def test_the_report_is_one_file_with_pictures(taught: tuple[Path, dict]) -> None:
     text = (taught[0] / "report.html").read_text()
     assert "<svg" in text and "data:image/jpeg;base64," in text
-    assert "http" not in text
+    assert "http" not in text and "<script" not in text
+    assert "prefers-color-scheme: dark" in text and "viewport" in text
+    for said in ("Synthetic defects by kind", "Learning curve", "will be rejected", "seen in", "integrity checks"):
+        assert said in text, said
+    assert len(text) < 1_500_000
+
+
+def test_eval_writes_a_page_with_pictures(taught: tuple[Path, dict], panel_set: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert run("eval", taught[0], panel_set, "--report", page).exit_code == 0
+    text = page.read_text()
+    assert "By kind of defect" in text and "0 of 8" in text and "seen in" in text
+    assert text.count("data:image/jpeg;base64,") == 14
+    assert "http" not in text and "<script" not in text
+    with pytest.raises(UsageError, match="cannot be written"):
+        run("eval", taught[0], panel_set, "--report", tmp_path)
 
 
 def test_eval_gives_every_promised_key(taught: tuple[Path, dict], panel_set: Path, tmp_path: Path) -> None:
