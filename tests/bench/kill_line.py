@@ -135,6 +135,7 @@ class Plant:
     bus: Bus
     supervisor: subprocess.Popen[bytes] = field(init=False)
     health: dict[str, tuple[Health, float]] = field(default_factory=dict)
+    killed: set[int] = field(default_factory=set)  # what they said before may still be on its way
 
     def __post_init__(self) -> None:
         self._port = self.bus.sub(
@@ -151,7 +152,7 @@ class Plant:
         """Hear the stages; start the line again when it is not there."""
         self.bus.poll(5)
         for received in self._port.drain():
-            if isinstance(received.message, Health):
+            if isinstance(received.message, Health) and received.message.pid not in self.killed:
                 self.health[received.message.stage] = (received.message, time.monotonic())
         if self.supervisor.poll() is not None:
             self.start()
@@ -175,8 +176,8 @@ class Plant:
         pid = self.supervisor.pid if name == "supervisor" else self.health[name][0].pid
         at_ns = time.monotonic_ns()
         os.kill(pid, signal.SIGKILL)
-        for gone in self.health if name == "supervisor" else [name]:
-            self.health[gone] = (self.health[gone][0], 0.0)  # ready again only when it says so
+        for gone in list(self.health) if name == "supervisor" else [name]:
+            self.killed.add(self.health.pop(gone)[0].pid)
         return at_ns
 
     def stop(self) -> int:
