@@ -134,8 +134,9 @@ class Bridge:
                 self.control.refuse(received, f"{received.topic} of another stage")
 
     def _fell(self, name: str) -> None:
-        """A process has ended: the panels that still wait for its word are rejects now, not at their windows' end."""
+        """A process has ended: the PLC hears it first, and the panels that wait for its word are rejects now."""
         LOG.error("stage lost", extra={"which": name})
+        self._beat_if_due(time.monotonic_ns())
         for panel in self.state.panels:
             if waits_for(panel, name):
                 self._step(Unrouted(panel.token))

@@ -34,7 +34,7 @@ from pipeline.bench.fault_figures import ledger_figures
 from pipeline.bench.faults import Tail, Witness
 from pipeline.devices import record_path
 from pipeline.ledger import ledger_files, read_lines
-from pipeline.plcs import PASS_CODE, Result
+from pipeline.plcs import ACK_REJECTED, PASS_CODE, Result
 from pipeline.recount import recount
 
 ERROR = 3
@@ -53,7 +53,7 @@ class Kill:
     error_ms: float | None = None
     forged_ms: float | None = None  # when a right pass was written into a line without its bridge
     forged_after_beat_ms: float | None = None
-    refused: bool | None = None
+    refused: bool | None = None  # None: the panel's own window was over when the forged pass came
     recovery_ms: float = math.inf
     ready_ms: float | None = None  # until every stage is ready again
 
@@ -146,7 +146,8 @@ class Killer:
 
         self._line.until(decided, "the PLC's answer to a forged pass")
         [row] = decided()
-        kill.refused = row["ack_code"] == 2 and row["reason"] == "heartbeat lost"
+        if row["code"] == PASS_CODE:
+            kill.refused = row["ack_code"] == ACK_REJECTED and row["reason"] == "heartbeat lost"
 
 
 def run(
@@ -168,7 +169,7 @@ def run(
 def summary(kills: list[Kill]) -> dict[str, Any]:
     """Distributions and how often a bound was missed."""
     inspectors = [kill for kill in kills if kill.stage.startswith("inspector")]
-    forged = [kill for kill in kills if kill.stage in BRIDGED]
+    forged = [kill for kill in kills if kill.refused is not None]
     stages = sorted({kill.stage for kill in kills})
     return {
         "error_ms": percentiles(kill.error_ms for kill in inspectors),
