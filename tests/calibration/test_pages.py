@@ -24,7 +24,7 @@ def heights(drawing: str, kind: str) -> list[float]:
     return [float(each) for each in re.findall(rf"class='{kind}'[^>]*height='([0-9.]+)'", drawing)]
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.lists(st.floats(), max_size=40))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.lists(st.floats(width=32), max_size=40))
 def test_any_scores_can_be_drawn(good: list[float], bad: list[float]) -> None:
     drawing = pages.histograms({"good": good, "pit": bad}, LIMITS)
     assert "nan" not in drawing and "inf" not in drawing
