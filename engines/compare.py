@@ -15,11 +15,12 @@ EPS = 1e-8
 def cosine_distance(teacher: Any, student: Any) -> Any:
     """Disagreement in direction at each location: [N, C, h, w] twice -> [N, h, w], 0 equal, 1 right angle.
 
-    1 - t.s / (|t| |s|) as in STFPM's distance up to its factor; 1 where one of the two is zero.
+    1 - t.s / (|t| |s|) as in STFPM's distance up to its factor; 1 where one of the two is zero. The lengths are kept
+    from zero by a floor: a small number added to them is lost when the network is exported.
     """
     product = (teacher * student).sum(1)
     lengths = (teacher * teacher).sum(1) * (student * student).sum(1)
-    return 1.0 - product / (lengths + EPS) ** 0.5
+    return 1.0 - product / lengths.clip(EPS) ** 0.5
 
 
 def flattened_distance(teacher: Any, student: Any) -> Any:

@@ -1,5 +1,10 @@
 """The comparison equals its plain loop, row by row, in numpy and in torch."""
 
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,7 +29,7 @@ def distance_by_loop(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
     result = np.ones((count, height, width))
     for n, y, x in np.ndindex(result.shape):
         t, s = teacher[n, :, y, x].astype(float), student[n, :, y, x].astype(float)
-        result[n, y, x] = 1 - t @ s / np.sqrt((t @ t) * (s @ s) + 1e-8)
+        result[n, y, x] = 1 - t @ s / np.sqrt(max((t @ t) * (s @ s), 1e-8))
     return result
 
 
@@ -54,10 +59,40 @@ def test_torch_and_numpy_agree(teacher: np.ndarray, student: np.ndarray) -> None
         np.testing.assert_allclose(traced.numpy(), distance(teacher, student), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("distance", [cosine_distance, flattened_distance])
+def test_the_exported_distance_answers_where_a_map_is_zero_or_faint(distance: Callable, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra [teach]")
+    ort = pytest.importorskip("onnxruntime")
+
+    class Distance(torch.nn.Module):
+        def forward(self, teacher: Any, student: Any) -> Any:
+            return distance(teacher, student)
+
+    random = np.random.default_rng(0)
+    teacher, student = random.random((2, 2, 4, 3, 3), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        example = (torch.from_numpy(teacher), torch.from_numpy(student))
+        torch.onnx.export(
+            Distance(),
+            example,
+            tmp_path / "d.onnx",
+            dynamo=True,
+            opset_version=20,
+            input_names=["t", "s"],
+            verbose=False,
+        )
+    session = ort.InferenceSession(tmp_path / "d.onnx", providers=["CPUExecutionProvider"])
+    for factor in (0, 1e-9, 1e-5, 1):
+        (answer,) = session.run(None, {"t": teacher * np.float32(factor), "s": student})
+        np.testing.assert_allclose(answer, distance(teacher * np.float32(factor), student), atol=1e-6)
+        assert factor or (answer == 1).all()
+
+
 @given(FEATURES, FEATURES)
 def test_flattened_and_value_distances_match_their_loops(teacher: np.ndarray, student: np.ndarray) -> None:
     flat = [each.reshape(3, -1).astype(float) for each in (teacher, student)]
-    loop = [1 - t @ s / np.sqrt((t @ t) * (s @ s) + 1e-8) for t, s in zip(*flat, strict=True)]
+    loop = [1 - t @ s / np.sqrt(max((t @ t) * (s @ s), 1e-8)) for t, s in zip(*flat, strict=True)]
     np.testing.assert_allclose(flattened_distance(teacher, student), loop, atol=1e-5)
     squares = np.zeros((3, 5, 2))
     for n, c, y, x in np.ndindex(teacher.shape):
