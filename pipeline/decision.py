@@ -8,19 +8,28 @@ from pipeline.open_panels import Panel, Terms
 from pipeline.plcs import ACK_PASSED, ACK_REJECTED, PASS_CODE, REJECT_CODE, Result
 
 
-def proves(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
-    """True only if this verdict passes this panel: same pixels, recipe, calibration and engine, score in bounds."""
+def belongs(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
+    """True only if this verdict is of this panel: by its inspector, same pixels, recipe, calibration and engine."""
     expected = terms.recipes.get(panel.seen.recipe_no)
     return (
-        verdict.outcome is Outcome.PASS
-        and verdict.fault is None
-        and verdict.token == panel.token
+        verdict.token == panel.token
         and verdict.station == terms.station
         and verdict.inspector == panel.inspector
         and expected is not None
         and (verdict.recipe, verdict.calibration, verdict.engine)
         == (expected.recipe, expected.calibration, expected.engine)
         and verdict.digest == panel.digest(terms.cameras)
+    )
+
+
+def proves(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
+    """True only if this verdict passes this panel: it is of this panel, and its score is in bounds."""
+    expected = terms.recipes.get(panel.seen.recipe_no)
+    return (
+        belongs(verdict, panel, terms)
+        and verdict.outcome is Outcome.PASS
+        and verdict.fault is None
+        and expected is not None
         and isfinite(verdict.score)
         and verdict.limit == expected.limit
         and expected.low <= verdict.score <= expected.limit
@@ -28,19 +37,26 @@ def proves(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
 
 
 def decide(panel: Panel, terms: Terms, now_ns: int) -> tuple[Outcome, Fault | None] | None:
-    """What to write now, or None while there is still something to wait for."""
+    """What to write now, or None while there is still something to wait for.
+
+    A reject for a defect is held to the same as a pass: a verdict on an incomplete set or of another panel is a fault
+    and no defect of the product.
+    """
     complete = panel.digest(terms.cameras) is not None
     if panel.fault:
         return Outcome.REJECT, panel.fault
     if now_ns >= panel.deadline_ns:
         return Outcome.REJECT, Fault.LATE if complete else Fault.NOT_CAPTURED
-    if panel.verdict is None:
+    verdict = panel.verdict
+    if verdict is None:
         return None
-    if panel.verdict.outcome is not Outcome.PASS or panel.verdict.fault:
-        return Outcome.REJECT, panel.verdict.fault
+    if verdict.fault:
+        return Outcome.REJECT, verdict.fault
     if not complete:
         return None
-    return (Outcome.PASS, None) if proves(panel.verdict, panel, terms) else (Outcome.REJECT, Fault.MISMATCH)
+    if verdict.outcome is Outcome.REJECT and belongs(verdict, panel, terms):
+        return Outcome.REJECT, None
+    return (Outcome.PASS, None) if proves(verdict, panel, terms) else (Outcome.REJECT, Fault.MISMATCH)
 
 
 def _u16(value: float) -> int:
@@ -74,16 +90,20 @@ def result(panel: Panel, outcome: Outcome, fault: Fault | None, terms: Terms, no
 
 
 def physical(panel: Panel, code: int) -> tuple[Outcome, Fault | None]:
-    """What the PLC did, and under which name it is counted."""
+    """What the PLC did, and under which name it is counted.
+
+    A reject "by result" (ack 2) where no result was written contradicts what is known here: the panel is a reject all
+    the same, under the fault that it has already, else as `CONFLICT`. Its own window's end (ack 3) is `LATE`.
+    """
     if code == ACK_PASSED:
         return Outcome.PASS, panel.doubt if panel.written is Outcome.PASS else Fault.CONFLICT
     if panel.reopened:
         return Outcome.REJECT, Fault.CRASH
     if panel.written is Outcome.PASS:
         return Outcome.REJECT, Fault.REFUSED if code == ACK_REJECTED else Fault.LATE
-    if panel.written is Outcome.REJECT and code == ACK_REJECTED:
-        return Outcome.REJECT, panel.fault
-    return Outcome.REJECT, panel.fault or Fault.LATE
+    if code != ACK_REJECTED:
+        return Outcome.REJECT, panel.fault or Fault.LATE
+    return Outcome.REJECT, panel.fault if panel.written else panel.fault or Fault.CONFLICT
 
 
 def final(terms: Terms, panel: Panel, outcome: Outcome, fault: Fault | None, now_ns: int | None) -> FinalOutcome:

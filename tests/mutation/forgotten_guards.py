@@ -31,6 +31,7 @@ HANDSHAKE = [
     "test_decision.py",
     "test_handshake.py",
     "test_handshake_course.py",
+    "test_handshake_count.py",
     "test_handshake_conflicts.py",
     "test_handshake_guards.py",
     "test_handshake_exploration.py",

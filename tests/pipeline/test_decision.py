@@ -3,7 +3,7 @@
 import pytest
 from handshake_parts import CAMERAS, EXPECTED, INSPECTOR, MS, RECIPE_NO, TERMS, digest_of, verdict
 
-from pipeline.decision import decide, proves, result
+from pipeline.decision import belongs, decide, proves, result
 from pipeline.frames import combined_digest
 from pipeline.messages import Fault, Outcome
 from pipeline.open_panels import Panel
@@ -49,6 +49,11 @@ def test_each_part_of_the_proof_is_needed(changes):
 @pytest.mark.parametrize("changes", [{"recipe_no": 9}, {"captured": SETS[:1]}, {"captured": ()}], ids=str)
 def test_a_panel_of_which_something_is_unknown_is_not_proven(changes):
     assert not proves(verdict(TOKEN), panel(**changes), TERMS)
+
+
+def test_a_verdict_of_this_panel_belongs_to_it_whatever_it_says():
+    assert belongs(verdict(TOKEN, outcome=Outcome.REJECT, score=0.9), panel(), TERMS)
+    assert not belongs(verdict("1" * 32), panel(), TERMS)
 
 
 def test_the_digest_does_not_depend_on_which_camera_reported_first():

@@ -152,11 +152,38 @@ def test_nothing_passes_while_a_camera_has_not_reported(missing):
     assert desk.written() == [faulted(Fault.NOT_CAPTURED)]
 
 
-def test_a_reject_does_not_wait_for_the_other_camera():
+def test_a_reject_for_a_defect_waits_for_every_camera_and_a_fault_for_none():
+    """A product defect is one of a complete set."""
     desk = Desk()
-    token = desk.trigger(1)
-    desk.judge(token, **BAD)
-    assert desk.written() == [REJECTED]
+    defective, sick = desk.trigger(1), desk.trigger(2)
+    desk.judge(defective, **BAD)
+    desk.judge(sick, **NO_ANSWER)
+    assert desk.written() == [faulted(Fault.ENGINE)]
+    desk.capture(defective)
+    desk.wait(1)
+    assert desk.written()[1:] == [REJECTED]
+    desk.judge(desk.trigger(3), **BAD)
+    desk.wait(DEADLINE_MS)
+    assert desk.written()[2:] == [faulted(Fault.NOT_CAPTURED)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"digest": "f" * 32},
+        {"digest": ""},
+        {"recipe": OTHER.recipe},
+        {"calibration": OTHER.calibration},
+        {"engine": OTHER.engine},
+        {"inspector": "inspector_2"},
+        {"station": "cell_2"},
+    ],
+    ids=str,
+)
+def test_a_reject_on_other_pixels_or_by_another_engine_is_no_product_defect(changes):
+    desk = Desk()
+    desk.inspected(1, **BAD | changes)
+    assert desk.written() == [faulted(Fault.MISMATCH)]
 
 
 @pytest.mark.parametrize(

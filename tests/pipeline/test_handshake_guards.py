@@ -165,7 +165,15 @@ def test_a_reject_that_nobody_wrote_is_no_product_defect():
     desk = Desk()
     desk.trigger(1)
     desk.ack(1, ACK_REJECTED)
-    assert desk.outcomes() == [(1, Outcome.REJECT, Fault.LATE, True)]
+    assert desk.outcomes() == [(1, Outcome.REJECT, Fault.CONFLICT, True)]
+
+
+def test_a_reject_that_is_not_written_yet_keeps_its_fault():
+    desk = Desk()
+    token = desk.trigger(1)
+    desk.tell(CapturedSeen(captured(token, "top", fault=Fault.CAMERA, digest="")))
+    desk.ack(1, ACK_REJECTED)
+    assert desk.outcomes() == [(1, Outcome.REJECT, Fault.CAMERA, True)]
 
 
 def test_the_record_of_an_outcome_tells_of_the_inspection():
