@@ -21,13 +21,13 @@ CHANNELS = ("dark_surface", "bright_surface")
 SIZE = Resize(height=64, width=64)
 
 
-def frames(seed: int, defect: bool = False, dtype: type = np.uint8) -> np.ndarray:
+def frames(seed: int, defect: float = 0.0, dtype: type = np.uint8) -> np.ndarray:
     random = np.random.default_rng(seed)
     columns = 1 + 0.3 * np.sin(np.arange(64) * 2 * np.pi / 8)
     picture = np.array([50, 150])[:, None, None] * columns + random.normal(0, 1, (2, 64, 64))
     if defect:
         row, column = random.integers(8, 44, 2)
-        picture[:, row : row + 12, column : column + 12] *= 0.4
+        picture[:, row : row + 12, column : column + 12] *= 1 - defect
     return np.clip(picture, 0, 255).astype(dtype)
 
 
@@ -70,7 +70,7 @@ def test_panels_of_another_depth_or_channel_are_named(folder: Path) -> None:
 
 
 def test_labelled_panels_need_masks_of_their_size(folder: Path) -> None:
-    write_panel(folder / "train" / "pit", "d1", frames(1, True), CHANNELS)
+    write_panel(folder / "train" / "pit", "d1", frames(1, 0.6), CHANNELS)
     assert "d1: a labelled panel needs its mask in ground_truth/pit" in refused(folder)
     mask = folder / "ground_truth" / "pit" / "d1_mask.png"
     mask.parent.mkdir(parents=True)
@@ -88,21 +88,34 @@ def test_doubts_are_said_on_stderr_before_anything_else(folder: Path) -> None:
     assert "train/good/p1/bright_surface.png is the same picture as train/good/p12/bright_surface.png" in done.stderr
 
 
-@pytest.mark.slow
-def test_defective_panels_among_the_good_are_named(folder: Path) -> None:
-    """Three of sixty, taught for real: about two minutes."""
+def taught_with(folder: Path, planted: set[str], strength: float) -> tuple[Result, Path]:
+    """Sixty good panels of which `planted` are not, taught for real: half a minute of processor time."""
     pytest.importorskip("torch", reason="needs the extra [teach]")
-    planted = {"p11", "p30", "p52"}
     for number in range(60):
         name = f"p{number}"
-        write_panel(folder / "train" / "good", name, frames(number, name in planted), CHANNELS)
+        write_panel(folder / "train" / "good", name, frames(number, strength * (name in planted)), CHANNELS)
     small = ["teacher=small", "teacher_passes=800", "student_width=8", "schedule.image_passes=800"]
     settings = [part for setting in small for part in ("--set", setting)]
     figures = folder.parent / "teach.json"
-    done = teach(folder, *settings, "--json", figures)
+    return teach(folder, *settings, "--json", figures), figures
+
+
+@pytest.mark.slow
+def test_defective_panels_among_the_good_are_named(folder: Path) -> None:
+    planted = {"p11", "p30", "p52"}
+    done, figures = taught_with(folder, planted, strength=0.3)
     assert done.exit_code == 0, done.output
     assert set(json.loads(figures.read_text())["suspects"]) == planted
     assert all(name in done.stderr for name in planted) and "may be defective" in done.stderr
     recipe = recipes.load(folder.parent / "recipe")
     assert set(str(recipe.manifest.training.facts["suspects"]).split(", ")) == planted
     assert all(name in (recipe.path / "report.html").read_text() for name in planted)
+
+
+@pytest.mark.slow
+def test_they_are_named_too_where_they_lift_the_limit_above_every_defect(folder: Path) -> None:
+    planted = {"p11", "p30", "p52"}
+    done, _ = taught_with(folder, planted, strength=0.6)
+    assert isinstance(done.exception, PanelError)
+    assert "add panels or teach longer; train/good: " in str(done.exception)
+    assert all(f"{name} (" in str(done.exception) for name in planted) and str(done.exception).count(" (") == 3
