@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -227,6 +228,8 @@ def _status(lines: list[dict[str, Any]]) -> int:
 
 def _training(module: str) -> Any:
     """A module of `calibration` that needs the extra [teach]."""
+    # threads that wait for each other must not spin: beside other programs that takes ten times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return import_module(f"calibration.{module}")
     except ModuleNotFoundError as missing:
