@@ -4,18 +4,16 @@ from dataclasses import replace
 from math import isfinite
 
 from pipeline.messages import FAULTS, Fault, FinalOutcome, Outcome, Verdict
-from pipeline.open_panels import Panel, Terms
+from pipeline.open_panels import Expected, Panel, Terms
 from pipeline.plcs import ACK_PASSED, ACK_REJECTED, PASS_CODE, REJECT_CODE, Result
 
 
-def belongs(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
+def belongs(verdict: Verdict, panel: Panel, terms: Terms, expected: Expected) -> bool:
     """True only if this verdict is of this panel: by its inspector, same pixels, recipe, calibration and engine."""
-    expected = terms.recipes.get(panel.seen.recipe_no)
     return (
         verdict.token == panel.token
         and verdict.station == terms.station
         and verdict.inspector == panel.inspector
-        and expected is not None
         and (verdict.recipe, verdict.calibration, verdict.engine)
         == (expected.recipe, expected.calibration, expected.engine)
         and verdict.digest == panel.digest(terms.cameras)
@@ -26,10 +24,10 @@ def proves(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
     """True only if this verdict passes this panel: it is of this panel, and its score is in bounds."""
     expected = terms.recipes.get(panel.seen.recipe_no)
     return (
-        belongs(verdict, panel, terms)
+        expected is not None
+        and belongs(verdict, panel, terms, expected)
         and verdict.outcome is Outcome.PASS
         and verdict.fault is None
-        and expected is not None
         and isfinite(verdict.score)
         and verdict.limit == expected.limit
         and expected.low <= verdict.score <= expected.limit
@@ -54,7 +52,8 @@ def decide(panel: Panel, terms: Terms, now_ns: int) -> tuple[Outcome, Fault | No
         return Outcome.REJECT, verdict.fault
     if not complete:
         return None
-    if verdict.outcome is Outcome.REJECT and belongs(verdict, panel, terms):
+    expected = terms.recipes.get(panel.seen.recipe_no)
+    if verdict.outcome is Outcome.REJECT and expected is not None and belongs(verdict, panel, terms, expected):
         return Outcome.REJECT, None
     return (Outcome.PASS, None) if proves(verdict, panel, terms) else (Outcome.REJECT, Fault.MISMATCH)
 

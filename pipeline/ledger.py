@@ -81,14 +81,6 @@ class Ledger:
         """Records that could not be written yet."""
         return len(self._owed)
 
-    def catch_up(self) -> None:
-        """Write what could not be written before.
-
-        Raises:
-            LedgerError: it still cannot.
-        """
-        self._catch_up(datetime.now(UTC))
-
     def anchor(self, sign: Callable[[bytes], str]) -> None:
         """Append what `sign` makes of the count of records and the hash of the last one.
 

@@ -283,12 +283,11 @@ class Envelope(Message):
 
 @dataclass(frozen=True)
 class Topic:
-    """One row of the table: what flows, how much may queue, and when silence is a fault (0: never)."""
+    """One row of the table: what flows and how much may queue. Who listens watches its age by a clock of its own."""
 
     type: type[Message]
     queue: int
     max_bytes: int
-    max_age_ms: int = 0
     behind: int = 0  # frames of pixels that may follow the envelope
 
 
@@ -297,8 +296,8 @@ TOPICS = {
     "captured": Topic(Captured, queue=64, max_bytes=4_096),
     "images": Topic(ImageSet, queue=1, max_bytes=8_192, behind=1),
     "verdicts": Topic(Verdict, queue=64, max_bytes=65_536),
-    "presence": Topic(Presence, queue=64, max_bytes=4_096, max_age_ms=400),
+    "presence": Topic(Presence, queue=64, max_bytes=4_096),
     "evidence": Topic(Evidence, queue=4, max_bytes=16_384),
     "outcomes": Topic(FinalOutcome, queue=256, max_bytes=65_536),
-    "health": Topic(Health, queue=16, max_bytes=16_384, max_age_ms=3_000),
+    "health": Topic(Health, queue=16, max_bytes=16_384),
 }

@@ -52,8 +52,13 @@ def test_a_panel_of_which_something_is_unknown_is_not_proven(changes):
 
 
 def test_a_verdict_of_this_panel_belongs_to_it_whatever_it_says():
-    assert belongs(verdict(TOKEN, outcome=Outcome.REJECT, score=0.9), panel(), TERMS)
-    assert not belongs(verdict("1" * 32), panel(), TERMS)
+    assert belongs(verdict(TOKEN, outcome=Outcome.REJECT, score=0.9), panel(), TERMS, EXPECTED)
+    assert not belongs(verdict("1" * 32), panel(), TERMS, EXPECTED)
+
+
+def test_a_reject_of_a_panel_whose_recipe_nobody_knows_is_no_product_defect():
+    unknown = panel(recipe_no=9, verdict=verdict(TOKEN, outcome=Outcome.REJECT))
+    assert decide(unknown, TERMS, 0) == (Outcome.REJECT, Fault.MISMATCH)
 
 
 def test_the_digest_does_not_depend_on_which_camera_reported_first():
