@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from engines.recipe import Limits
 
 CHANNEL_SHARE = 0.5
+NORMAL_MAD = 1.4826  # deviation over median absolute deviation, of a normal distribution
+LEAST_SPREAD = 0.5  # grey levels: half a step of the digits
 MOST_DEFECTS = 64  # listed; the mask shows all
 
 
@@ -146,21 +148,26 @@ def _pack(marked: NDArray[np.bool_]) -> LowMask:
 
 
 def with_channels(defect: Defect, frames: NDArray, names: Sequence[str]) -> Defect:
-    """`defect` with the channels in which it stands out from its surroundings; frames are raw, [C, H, W].
+    """`defect` with the channels in which it stands out from its surroundings, strongest first; frames raw, [C, H, W].
 
-    Contrast of a channel: difference of the box's extreme from the surrounding median, in that median's own
-    spread (our choice, not a method's). A channel is named when it has at least half of the largest contrast.
+    Contrast of a channel: the largest difference within the box from the median around it, in the deviation around it,
+    all of 3x3 means, so that a single noisy pixel is no contrast (our choice, not a method's). A channel is named when
+    it has at least half of the largest contrast.
     """
     contrasts = np.array([_contrast(frame, defect) for frame in frames])
-    strong = contrasts >= CHANNEL_SHARE * max(contrasts.max(), np.finfo(float).tiny)
-    return replace(defect, channels=tuple(name for name, keep in zip(names, strong, strict=True) if keep))
+    order = np.argsort(-contrasts, kind="stable")
+    least = CHANNEL_SHARE * contrasts.max()
+    return replace(defect, channels=tuple(names[at] for at in order if contrasts[at] >= least))
 
 
 def _contrast(frame: NDArray, defect: Defect) -> float:
-    pad = max(4, defect.width // 2, defect.height // 2)
+    pad = max(6, defect.width // 2, defect.height // 2)
     top, left = max(0, defect.y - pad), max(0, defect.x - pad)
-    around = frame[top : defect.y + defect.height + pad, left : defect.x + defect.width + pad].astype(np.float32)
-    box = frame[defect.y : defect.y + defect.height, defect.x : defect.x + defect.width].astype(np.float32)
+    window = frame[top : defect.y + defect.height + pad, left : defect.x + defect.width + pad]
+    means = np.asarray(cv2.blur(window.astype(np.float32), (3, 3)))
+    inside = np.zeros(means.shape, bool)
+    inside[defect.y - top : defect.y - top + defect.height, defect.x - left : defect.x - left + defect.width] = True
+    around = means if inside.all() else means[~inside]
     median = float(np.median(around))
-    spread = float(np.median(np.abs(around - median))) + 1.0
-    return float(np.abs(box - median).max()) / spread
+    spread = NORMAL_MAD * float(np.median(np.abs(around - median))) + LEAST_SPREAD
+    return float(np.abs(means[inside] - median).max()) / spread
