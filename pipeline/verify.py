@@ -21,13 +21,13 @@ def verified(path: Path, state: Path | None = None, *, anchored: bool = True) ->
     if not files:
         raise ConfigError(f"{path}: no ledger there; name the folder `ledger` in a line's state_dir")
     if not anchored:
-        return _figures(recount(read_lines(files), whole=path.is_dir()), Checked())
+        return _figures(recount(read_lines(files), whole=path.is_dir(), keep_outcomes=False), Checked())
     folder = path if path.is_dir() else path.parent
     place = state or folder.resolve().parent
     kept = stored_anchors(place)
     if kept is None and state is not None:
         raise ConfigError(f"{state}: no store there: name the line's state_dir, or leave it with --no-anchors")
-    count = recount(read_lines(files), whole=path.is_dir(), anchors=kept or ())
+    count = recount(read_lines(files), whole=path.is_dir(), anchors=kept or (), keep_outcomes=False)
     is_newest = path.is_dir() or path.name == max(file.name for file in ledger_files(folder))
     return _figures(count, _checked(count, kept or [], place, is_newest=is_newest))
 

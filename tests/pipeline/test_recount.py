@@ -11,7 +11,7 @@ from ledger_parts import counted, panel, rewrite, written
 
 from pipeline.ledger import Ledger
 from pipeline.messages import Fault, Outcome
-from pipeline.recount import recount
+from pipeline.recount import newest, recount
 
 # --- recount ---
 
@@ -146,3 +146,14 @@ def test_every_trigger_is_in_exactly_one_sum(tmp_path_factory, ends, seed):
     assert count.intact and count.balanced and not count.open
     assert count.triggers == len(ends) == count.passed + count.rejected + count.faults.total()
     assert count.passed == sum(end == (Outcome.PASS, None) for end in ends)
+
+
+def test_what_each_slot_showed_is_known_after_a_start(tmp_path):
+    """The newest trigger of each slot and, until the PLC has decided, its token; skipped numbers stood in no slot."""
+    with Ledger(tmp_path, "cell_1") as ledger:
+        for seq, token in ((1, "a"), (2, "b"), (5, "c"), (6, "d")):
+            ledger.record("trigger", token=token, seq=seq)
+        ledger.record("trigger", token="missed-3-0", seq=3, skipped=True)
+        for seq, token, known in ((1, "a", True), (2, "b", False), (6, "d", True), (5, "c", False)):
+            ledger.record("outcome", token=token, seq=seq, outcome="REJECT", fault=None, acknowledged=known)
+    assert newest(tmp_path).shown == {1: (5, "c"), 2: (6, "")}

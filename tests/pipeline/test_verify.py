@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -288,3 +289,22 @@ def test_the_anchor_of_a_new_day_counts_the_new_days_first_record(tmp_path: Path
 def test_what_is_signed_is_every_part_of_an_anchor() -> None:
     anchor = Anchor("cell_1", "2026-03-01T10:31:00", 812, "ab" * 32)
     assert anchor.text() == b"takt anchor 1\ncell_1\n2026-03-01T10:31:00\n812\n" + b"ab" * 32
+
+
+def peak_bytes(folder: Path) -> int:
+    """What verifying takes at most."""
+    tracemalloc.start()
+    verified(folder, anchored=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_a_long_ledger_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    peaks = []
+    for panels in (200, 4000):
+        with Ledger(tmp_path / str(panels), "cell_1") as ledger:
+            for seq in range(1, panels + 1):
+                panel(ledger, seq)
+        peaks.append(peak_bytes(tmp_path / str(panels)))
+    assert peaks[1] < peaks[0] + 100_000
