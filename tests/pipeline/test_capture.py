@@ -285,7 +285,7 @@ def test_frames_of_before_the_arming_are_void_even_if_they_came_in_one_turn(rig)
     token = rig.trigger(ago_ns=10 * SECOND)
     assert rig.capture.control.socket.poll(5000)
     rig.capture.turn(time.monotonic_ns())
-    assert rig.capture.rearmed == 1  # and once more in the next pause
+    assert rig.capture.rearmed in (1, 2)  # at once, and again in the next pause, which a slow machine has reached
     assert rig.capture.filled == {} and rig.capture.state.frames == ()
     assert rig.captured().token == token
     rig.until_armed()

@@ -194,7 +194,7 @@ def test_a_taken_port_is_one_line_in_the_log(config: LineConfig, caplog: pytest.
 
 
 def test_metrics_that_are_not_wanted_bind_nothing(config: LineConfig) -> None:
-    off = config.model_copy(update={"metrics": MetricsConfig(enabled=False)})
+    off = config.model_copy(update={"metrics": MetricsConfig(enabled=False, first_port=config.metrics.first_port)})
     with scraped(off, "inspector", Metrics()):
         assert is_free(ports(off)["inspector"])
     assert list(metrics_said(off)) == []
@@ -245,7 +245,7 @@ def test_the_list_of_targets_names_every_process(config: LineConfig) -> None:
 
 def test_a_line_that_shows_no_metrics_leaves_no_list_of_them(config: LineConfig) -> None:
     write_targets(config)
-    write_targets(config.model_copy(update={"metrics": MetricsConfig(enabled=False)}))
+    write_targets(config.model_copy(update={"metrics": MetricsConfig(enabled=False, first_port=config.metrics.first_port)}))
     assert not targets_path(config).exists()
 
 
