@@ -245,7 +245,8 @@ def test_the_list_of_targets_names_every_process(config: LineConfig) -> None:
 
 def test_a_line_that_shows_no_metrics_leaves_no_list_of_them(config: LineConfig) -> None:
     write_targets(config)
-    write_targets(config.model_copy(update={"metrics": MetricsConfig(enabled=False, first_port=config.metrics.first_port)}))
+    off = MetricsConfig(enabled=False, first_port=config.metrics.first_port)
+    write_targets(config.model_copy(update={"metrics": off}))
     assert not targets_path(config).exists()
 
 
