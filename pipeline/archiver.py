@@ -29,6 +29,9 @@ TURN_MS = 20
 FOLLOW_NS = 200_000_000
 RETRY_NS = 3_000_000_000  # what cannot be kept is tried again after this
 MAP = "map"
+MOST_NOTES = 10_000  # of lost evidence, that wait for the store
+GONE = "gone from the pool before it was copied"
+NO_DISK = "the disk took no pictures"
 ROW = ("token", "seq", "panel_id", "outcome", "fault", "acknowledged", "score", "limit", "latency_ms")
 HASHES = ("recipe", "calibration", "engine")
 
@@ -75,6 +78,7 @@ class Archiver:
     spooled: list[Path] = field(default_factory=list)
     alarms: dict[str, str] = field(default_factory=dict)  # what cannot be kept now, and why
     put_off: list[Path] = field(default_factory=list)  # could not be compressed or entered into the store
+    notes: dict[str, tuple[str, str]] = field(default_factory=dict)  # token: reason, why it is lost; not in the store
     _followed_ns: int = 0
     _tried_ns: int = 0
 
@@ -173,6 +177,7 @@ class Archiver:
         if "store" not in self.alarms:
             self.spooled += self.put_off
             self.put_off = []
+            self._enter_notes()
         return None
 
     def _keep(self, received: Received) -> None:
@@ -183,6 +188,8 @@ class Archiver:
         if not set(evidence.cameras) <= self.channels.keys():  # a camera's name becomes a file's
             self.lost += 1
             return self.port.refuse(received, "evidence of a camera that is not in the line file")
+        if evidence.dropped:
+            return self._note(evidence, evidence.dropped)
         part = self.spool / f"{evidence.token}.part"
         try:
             self._spool(evidence, part)
@@ -190,7 +197,23 @@ class Archiver:
             self._alarm("evidence", f"{error}: free the disk; evidence is being lost")
             shutil.rmtree(part, ignore_errors=True)
             self.lost += 1
+            self._note(evidence, NO_DISK)
         return None
+
+    def _note(self, evidence: Evidence, why: str) -> None:
+        """Pixels are lost: the panel's row in the store is to say so, now or once the store takes it."""
+        if len(self.notes) < MOST_NOTES:
+            self.notes[evidence.token] = (evidence.reason, why)
+        if "store" not in self.alarms:
+            self._enter_notes()
+
+    def _enter_notes(self) -> None:
+        try:
+            for token, (reason, why) in list(self.notes.items()):
+                self.store.note_dropped(token, reason, why)
+                del self.notes[token]
+        except StoreError as error:
+            self._alarm("store", str(error))
 
     def _spool(self, evidence: Evidence, part: Path) -> None:
         part.mkdir(exist_ok=True)
@@ -206,6 +229,8 @@ class Archiver:
         part.rename(done)
         self.kept, self.lost = self.kept + whole, self.lost + (not whole)
         self.spooled.append(done)
+        if not whole:
+            self._note(evidence, GONE)
         self._enter(evidence.token, evidence.reason, done, compressed=False)
 
     def _enter(self, token: str, reason: str, folder: Path, *, compressed: bool) -> bool:

@@ -1,6 +1,8 @@
 """Evidence: pixels of rejects, faults and sampled passes, copied out of the camera rings into a bounded pool."""
 
 import time
+from collections import deque
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from pipeline.stages import inspectors
 
 POOL = "evidence"
 LEASE_NS = 60_000_000_000
+MOST_UNTOLD = 10_000  # notes of dropped pixels that wait for the archiver
+NO_ROOM = "no room in the pool"
+NOT_TAKEN = "the archiver did not take it"
 
 
 def pool_shape(config: LineConfig) -> tuple[int, int]:
@@ -33,13 +38,14 @@ def pools(config: LineConfig) -> list[str]:
 
 
 class EvidenceSender:
-    """The inspector's end. Never waits: what finds no room is dropped and counted."""
+    """The inspector's end. Never waits: what finds no room is dropped, counted, and told to the archiver later."""
 
     def __init__(self, config: LineConfig, bus: Bus, inspector: str) -> None:
         self._ring = Ring(pool_of(config, inspector))
         self._ring.take_over()
         # The archiver starts slower than the line and may come back later: until then evidence waits in the pool.
-        self._port = bus.push(config.socket("evidence"), "evidence", keep=config.archive.slots)
+        self._port = bus.push(config.socket("evidence"), "evidence", keep=2 * config.archive.slots)
+        self._untold: deque[Evidence] = deque(maxlen=MOST_UNTOLD)
         self.dropped = 0
 
     def send(
@@ -52,22 +58,24 @@ class EvidenceSender:
         arrays += [finding.map.astype(np.float16).view(np.uint16)[None]] if finding else []
         kept = self._kept(trigger.token, arrays)
         if kept is None:
-            self.dropped += 1
+            self._drop(_about(trigger, reason, dropped=NO_ROOM))
             return
-        evidence = Evidence(
-            station=trigger.station,
-            token=trigger.token,
-            seq=trigger.seq,
-            panel_id=trigger.panel_id,
-            reason=reason,
-            cameras=tuple(sent.camera for sent, _ in sets),
-            frames=kept[: len(sets)],
-            map=kept[len(sets)] if finding else None,
-        )
+        cameras = tuple(sent.camera for sent, _ in sets)
+        anomalies = kept[len(sets)] if finding else None
+        evidence = _about(trigger, reason, cameras=cameras, frames=kept[: len(sets)], map=anomalies)
         if not self._port.send("evidence", evidence):
-            self.dropped += 1
+            self._drop(_about(trigger, reason, dropped=NOT_TAKEN))
             for frames in kept:
                 self._ring.drop(frames.slot or 0)
+
+    def tell(self) -> None:
+        """Tell the archiver whose pixels were dropped, as far as it takes that now."""
+        while self._untold and self._port.send("evidence", self._untold[0]):
+            self._untold.popleft()
+
+    def _drop(self, note: Evidence) -> None:
+        self.dropped += 1
+        self._untold.append(note)
 
     def _kept(self, token: str, arrays: list[NDArray]) -> tuple[Frames, ...] | None:
         kept: list[Frames] = []
@@ -91,3 +99,9 @@ class EvidenceSender:
         return Frames(
             shape=shape, dtype=str(array.dtype), digest=digest, ring=self._ring.name, slot=slot, generation=generation
         )
+
+
+def _about(trigger: Trigger, reason: str, **what: Any) -> Evidence:
+    """The message about a panel's pixels; without more, it has none."""
+    panel = {"station": trigger.station, "token": trigger.token, "seq": trigger.seq, "panel_id": trigger.panel_id}
+    return Evidence.model_validate({"cameras": (), "frames": (), "map": None, "reason": reason} | panel | what)

@@ -127,6 +127,7 @@ class Inspector:
         if now_ns - self.proved_ns > PROVE_NS:
             self._prove()
         self._expire(now_ns)
+        self.evidence.tell()
 
     def counters(self) -> dict[str, int | float]:
         calls = sum(detector.network_calls for detector in self.detectors.values())

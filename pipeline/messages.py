@@ -224,6 +224,7 @@ class Evidence(Message):
     cameras: Annotated[tuple[Name, ...], Strict(False)]
     frames: Annotated[tuple[Frames, ...], Strict(False)]  # one per camera
     map: Frames | None  # anomaly map as float16 bits viewed as uint16, [1, h, w]
+    dropped: Annotated[str, Field(max_length=64)] = ""  # why no pixels come; there are no frames then
 
 
 class FinalOutcome(Message):

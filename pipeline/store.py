@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Engine, String, create_engine, event, inspect, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError, IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column
 
 from pipeline.anchors import Anchor
 from pipeline.errors import ConfigError, StoreError
@@ -21,6 +21,16 @@ BUSY_MS = 1000  # another program's write may take so long before ours is put of
 
 class Table(DeclarativeBase):
     """Every table of the store."""
+
+
+class DroppedEvidence(Table):
+    """Pixels of one panel that were to be kept and are lost; known before or after its outcome."""
+
+    __tablename__ = "dropped_evidence"
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(8))
+    why: Mapped[str]
 
 
 class Panel(Table):
@@ -44,6 +54,9 @@ class Panel(Table):
     engine: Mapped[str] = mapped_column(String(64))
     defects: Mapped[list[Any]] = mapped_column(JSON)
     timing: Mapped[dict[str, int] | None] = mapped_column(JSON)
+    evidence_dropped: Mapped[str | None] = column_property(  # why its pixels are lost; None where they are not
+        select(DroppedEvidence.why).where(DroppedEvidence.token == token).scalar_subquery()
+    )
 
 
 class Picture(Table):
@@ -114,6 +127,11 @@ class Store:
     def put_picture(self, token: str, reason: str, folder: str, *, compressed: bool) -> None:
         with self._session() as session:
             session.merge(Picture(token=token, reason=reason, folder=folder, compressed=compressed))
+
+    def note_dropped(self, token: str, reason: str, why: str) -> None:
+        """Pixels of a panel are lost; its row says so as soon as there is one."""
+        with self._session() as session:
+            session.merge(DroppedEvidence(token=token, reason=reason, why=why))
 
     def panels(self) -> list[Panel]:
         """Every panel in the order of closing."""
