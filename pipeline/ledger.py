@@ -18,9 +18,11 @@ from typing import Any, Self
 
 from pipeline.anchors import Anchor
 from pipeline.errors import LedgerError
+from pipeline.owed import size_of, within
 
 FORMAT = 1
 GENESIS = "0" * 64
+MOST_OWED_BYTES = 16_000_000  # of records that wait for the disk; some four times that in memory
 TAIL_BYTES = 4_000_000  # some 1,500 panels: no panel stays open for as long as that takes
 STEPS = (
     "file",
@@ -35,6 +37,7 @@ STEPS = (
     "outcome",
     "state",
     "anchor",
+    "folded",
 )
 
 
@@ -46,12 +49,14 @@ def line_hash(line: bytes) -> str:
 class Ledger:
     """The writer; one process writes a ledger."""
 
-    def __init__(self, folder: Path, station: str) -> None:
+    def __init__(self, folder: Path, station: str, most_owed_bytes: int = MOST_OWED_BYTES) -> None:
         self._folder, self._station = folder, station
         self._descriptor = -1
         self._day = ""
         self._number, self._previous = 0, GENESIS
         self._owed: deque[dict[str, Any]] = deque()  # could not be written yet; nothing passes meanwhile
+        self._most_owed_bytes = self._fold_at = most_owed_bytes
+        self._owed_bytes = 0
         try:
             self._resume()
         except OSError as error:
@@ -69,12 +74,18 @@ class Ledger:
     def record(self, step: str, **what: Any) -> None:
         """Append one record, behind those that could not be written before.
 
+        Of what waits for longer than memory lasts, details are left out and the oldest closed panels are counted alone.
+
         Raises:
             LedgerError: it cannot be written now, and will be with the next one; nothing may pass until it is.
         """
         now = datetime.now(UTC)
         self._owed.append({"step": step, "wall": _wall(now), **_finite(what)})
-        self._catch_up(now)
+        try:
+            self._catch_up(now)
+        except LedgerError:
+            self._bound(_wall(now))
+            raise
 
     @property
     def owed(self) -> int:
@@ -92,11 +103,22 @@ class Ledger:
         anchor = Anchor(self._station, _wall(now), self._number, self._previous)
         self._append({"step": "anchor", "wall": anchor.wall, "signature": sign(anchor.text())})
 
+    def _bound(self, wall: str) -> None:
+        """Keep what is owed within its bytes; about half of them stay filled, so that this is seldom done."""
+        self._owed_bytes += size_of(self._owed[-1])
+        if self._owed_bytes <= self._fold_at:
+            return
+        if sum(map(size_of, self._owed)) > self._fold_at:  # some of it may have been written since
+            self._owed = deque(within(self._owed, self._most_owed_bytes // 2, wall))
+        self._owed_bytes = sum(map(size_of, self._owed))
+        self._fold_at = max(self._most_owed_bytes, 2 * self._owed_bytes)
+
     def _catch_up(self, now: datetime) -> None:
         self._open(now)
         while self._owed:
             self._append(self._owed[0])
             self._owed.popleft()
+        self._owed_bytes = 0
 
     def _open(self, now: datetime) -> None:
         day = max(f"{now:%Y-%m-%d}", self._day)  # a wall clock set back stays in the open file

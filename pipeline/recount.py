@@ -26,6 +26,8 @@ class Count:
     first_broken: str | None = None
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[int, dict[str, Any]] = field(default_factory=dict)  # by the PLC's sequence
+    folded: int = 0  # of the triggers: rejects that were only counted, while the disk was full
+    left_out: int = 0  # records of details that were not written then
     last_seq: int | None = None  # of the newest trigger
     shown: dict[int, tuple[int, str]] = field(default_factory=dict)  # slot: sequence, token until it is acknowledged
     first: int | None = None  # number of the first record, where it is one
@@ -106,12 +108,25 @@ def _complete(record: dict[str, Any]) -> bool:
     """What is counted has the fields that counting needs."""
     if record["step"] == "anchor":
         return all(isinstance(record.get(name), str) for name in ("station", "wall", "prev", "signature"))
+    if record["step"] == "folded":
+        return _adds_up(record)
     if record["step"] not in ("trigger", "intent", "outcome"):
         return isinstance(record["step"], str) and isinstance(record.get("format", 0), int)
     named = isinstance(record.get("token"), str) and isinstance(record.get("seq"), int)
     if record["step"] == "trigger":
         return named
     return named and record.get("outcome") in tuple(Outcome) and record.get("fault") in (None, *Fault)
+
+
+def _adds_up(record: dict[str, Any]) -> bool:
+    """As many rejects as triggers, by known names; a PASS is never folded."""
+    faults = record.get("faults")
+    if not isinstance(faults, dict) or not faults.keys() <= set(Fault):
+        return False
+    named = ("triggers", "rejected", "left_out")
+    if any(type(number) is not int or number < 0 for number in (*map(record.get, named), *faults.values())):
+        return False
+    return record["triggers"] == record["rejected"] + sum(faults.values())
 
 
 def _broken(record: dict[str, Any] | None, previous: str | None, number: int | None) -> str | None:
@@ -139,6 +154,8 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
         if not record.get("skipped"):
             count.shown[record["seq"] % SLOTS] = (record["seq"], record["token"])
         return None
+    if record["step"] == "folded":
+        return _add_folded(count, record)
     if record["step"] == "intent" and record["token"] in count.open:
         count.open[record["token"]]["intent"] = record["outcome"]
     if record["step"] != "outcome":
@@ -155,3 +172,11 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
     else:
         count.rejected += 1
     return None
+
+
+def _add_folded(count: Count, record: dict[str, Any]) -> None:
+    count.triggers += record["triggers"]
+    count.folded += record["triggers"]
+    count.left_out += record["left_out"]
+    count.rejected += record["rejected"]
+    count.faults.update(record["faults"])

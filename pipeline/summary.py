@@ -71,7 +71,8 @@ def reconciled(count: Count, rows: list[dict[str, Any]] | None) -> bool:
         return True
     ours = {seq: record["outcome"] == "PASS" for seq, record in count.outcomes.items()}
     theirs = {row["seq"]: row["ack_code"] == ACK_PASSED for row in rows}
-    return ours == theirs
+    folded = [theirs.pop(seq) for seq in theirs.keys() - ours.keys()]  # rejects that the ledger only counts
+    return ours == theirs and len(folded) == count.folded and not any(folded)
 
 
 def latency(count: Count) -> dict[str, float | None]:

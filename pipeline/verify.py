@@ -59,6 +59,8 @@ def _figures(count: Count, checked: Checked) -> dict[str, Any]:
         "rejected": count.rejected,
         "faults": dict(count.faults),
         "open": len(count.open),
+        "folded": count.folded,
+        "left_out": count.left_out,
         "intact": broken is None,
         "first_broken": broken,
         "anchors": checked.anchors,

@@ -91,6 +91,17 @@ def test_a_panel_that_only_the_plc_knows_is_not_reconciled(config: LineConfig) -
     assert not summarise(config, Before())["reconciled"]
 
 
+@pytest.mark.parametrize(("ack", "counted", "agrees"), [(2, 1, True), (1, 1, False), (2, 2, False), (2, 0, False)])
+def test_a_folded_reject_is_one_that_the_plc_rejected(config: LineConfig, ack: int, counted: int, agrees: bool) -> None:
+    """The ledger only counts what it could not hold while its disk was full."""
+    write(config, honest(config, 10))
+    with Ledger(config.ledger, "toy") as ledger:
+        ledger.record("folded", triggers=counted, rejected=0, left_out=3, faults={"LEDGER": counted})
+    with record_path(config).open("a") as plc:
+        plc.write(json.dumps({"seq": 11, "panel": 10, "ack_code": ack, "fault": 0}) + "\n")
+    assert summarise(config, Before())["reconciled"] is agrees
+
+
 def test_an_open_trigger_is_not_reconciled(config: LineConfig) -> None:
     write(config, honest(config, 10))
     with Ledger(config.ledger, "toy") as ledger:
