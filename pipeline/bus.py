@@ -16,11 +16,12 @@ from pipeline.curve import MOST_SOURCES, Curve, Doorkeeper, is_local
 from pipeline.errors import MessageError, StageError, TaktError
 from pipeline.log import logger
 from pipeline.messages import FORMAT, TOPICS, Envelope, Message
+from pipeline.reconnect import Connections, monitor_of
 
 LOG = logger("bus")
 ROOM = 4  # times a topic's limit: what is larger ends the connection unread, what is smaller is counted
 LARGEST_FRAME = 1 << 28
-LARGEST_HEARD = 1 << 26  # where we connect: ZeroMQ ends the connection at more, and does not connect again by itself
+LARGEST_HEARD = 1 << 26  # where we connect: ZeroMQ ends the connection at more, and it must be made anew
 Tracker = zmq.MessageTracker  # tells when ZeroMQ is done with pixels that were sent uncopied
 
 
@@ -155,6 +156,10 @@ class Port:
         """Count a message that follows the schema and still cannot be meant."""
         self._drop(received.source if self._addressed() else "", why)
 
+    def ended(self, endpoint: str) -> None:
+        """Count a connection that ZeroMQ gave up for what came over it."""
+        self._drop(endpoint, "too large or not ZeroMQ's: the connection was ended, and is made again")
+
     def _drop(self, peer: str, why: str) -> None:
         peer = peer if peer in self.dropped or len(self.dropped) < MOST_SOURCES else "others"
         if peer not in self.dropped:
@@ -182,6 +187,7 @@ class Bus:
         self._context = zmq.Context()
         self._ports: list[Port] = []
         self._poller = zmq.Poller()
+        self._connected: list[Connections] = []
         self.door: Doorkeeper | None = None
 
     def __enter__(self) -> Self:
@@ -249,10 +255,13 @@ class Bus:
         self._poller.register(descriptor, zmq.POLLIN)
 
     def poll(self, timeout_ms: int) -> None:
-        """Sleep until something can be read on any socket, or the time is over."""
+        """Sleep until something can be read on any socket, or the time is over; then look after connections."""
         self._poller.poll(max(timeout_ms, 0))
         if self.door is not None:
             self.door.answer()
+        now_ns = time.monotonic_ns()
+        for connections in self._connected:
+            connections.mend(now_ns)
 
     def _socket(self, kind: int, topics: Sequence[str], frame_bytes: int = 0) -> zmq.Socket:
         socket = self._context.socket(kind)
@@ -283,10 +292,21 @@ class Bus:
         return port
 
     def _connect(self, socket: zmq.Socket, endpoints: Sequence[str], accepts: Sequence[str]) -> Port:
-        for endpoint in endpoints:
-            self._secure(socket, endpoint, lambda curve, to=endpoint: curve.connect(socket, to, self._stage))
+        def connect(endpoint: str) -> None:
+            self._secure(socket, endpoint, lambda curve: curve.connect(socket, endpoint, self._stage))
             socket.connect(endpoint)
-        return self._port(socket, accepts)
+
+        monitor = monitor_of(self._context, socket)
+        try:
+            for endpoint in endpoints:
+                connect(endpoint)
+        except TaktError:
+            monitor.close(linger=0)
+            raise
+        port = self._port(socket, accepts)
+        self._poller.register(monitor, zmq.POLLIN)
+        self._connected.append(Connections(socket, monitor, frozenset(endpoints), connect, port.ended))
+        return port
 
     def _secure(self, socket: zmq.Socket, endpoint: str, use: Callable[[Curve], bool]) -> bool:
         """True if the keys are in use; what is neither secured nor loopback is refused."""
