@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ POOL = "evidence"
 LEASE_NS = 60_000_000_000
 MOST_UNTOLD = 10_000  # notes of dropped pixels that wait for the archiver
 NO_ROOM = "no room in the pool"
+GONE = "gone from the camera's ring before it was copied"
 NOT_TAKEN = "the archiver did not take it"
 
 
@@ -60,13 +62,16 @@ class EvidenceSender:
         if kept is None:
             self._drop(_about(trigger, reason, dropped=NO_ROOM))
             return
+        if not all(held.intact() for _, held in sets):  # its lease ran out: it may be another panel's by now
+            self._free(kept)
+            self._drop(_about(trigger, reason, dropped=GONE))
+            return
         cameras = tuple(sent.camera for sent, _ in sets)
         anomalies = kept[len(sets)] if finding else None
         evidence = _about(trigger, reason, cameras=cameras, frames=kept[: len(sets)], map=anomalies)
         if not self._port.send("evidence", evidence):
             self._drop(_about(trigger, reason, dropped=NOT_TAKEN))
-            for frames in kept:
-                self._ring.drop(frames.slot or 0)
+            self._free(kept)
 
     def tell(self) -> None:
         """Tell the archiver whose pixels were dropped, as far as it takes that now."""
@@ -82,13 +87,16 @@ class EvidenceSender:
         for array in arrays:
             slot = self._ring.acquire(time.monotonic_ns())
             if slot is None or array.nbytes > self._ring.slot_bytes:
-                for frames in kept:
-                    self._ring.drop(frames.slot or 0)
+                self._free(kept)
                 if slot is not None:
                     self._ring.drop(slot)
                 return None
             kept.append(self._copied(slot, token, array))
         return tuple(kept)
+
+    def _free(self, kept: Sequence[Frames]) -> None:
+        for frames in kept:
+            self._ring.drop(frames.slot or 0)
 
     def _copied(self, slot: int, token: str, array: NDArray) -> Frames:
         room = self._ring.room(slot)[: array.nbytes]

@@ -269,7 +269,13 @@ class Inspector:
         seqs = [join.trigger.seq for join in self.joins.values() if join.trigger]
         for token in [token for token, join in self.joins.items() if _over(join, now_ns, seqs)]:
             self.gone += 1
-            self.joins.pop(token).release()
+            self._give_up(self.joins.pop(token))
+
+    def _give_up(self, join: Join) -> None:
+        """A panel without its whole set is a fault: the frames that came are evidence."""
+        if join.trigger and join.sets:
+            self.evidence.send(join.trigger, "fault", list(join.sets.values()), None)
+        join.release()
 
 
 def _over(join: Join, now_ns: int, seqs: list[int]) -> bool:
