@@ -83,11 +83,12 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Refused:
-    """The trigger gets no set; `index` names the one that nobody gets now, where it was complete."""
+    """The trigger gets no set; `index` names the one that nobody gets now, of which `got` frames were its own."""
 
     token: str
     fault: Fault
     index: int | None = None
+    got: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _fits(state: State, frame: FrameSeen, window: Window) -> bool:
 
 
 def _finished(window: Window, index: int) -> Result:
-    return Refused(window.token, window.fault, index) if window.fault else Paired(window.token, index)
+    return Refused(window.token, window.fault, index, window.got) if window.fault else Paired(window.token, index)
 
 
 def _left_behind(state: State) -> list[Result]:
@@ -224,8 +225,12 @@ def _irregular(state: State, *, early: bool = False) -> tuple[State, list[Result
     refused: list[Result] = []
     if state.last and (early or not state.windows or state.unconfirmed):
         refused.append(Refused(state.last.token, Fault.ASSOCIATION))
-    refused += [Refused(window.token, window.fault or Fault.ASSOCIATION) for window in state.windows]
+    refused += [_unfinished(window) for window in state.windows]
     return State(state.rules, seeking=True, heard_ns=state.heard_ns), [*refused, Rearm()]
+
+
+def _unfinished(window: Window) -> Refused:
+    return Refused(window.token, window.fault or Fault.ASSOCIATION, window.number, window.got)
 
 
 def _expired(state: State, now_ns: int) -> tuple[State, list[Result]]:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline import association, cameras
 from pipeline.association import Confirmed, FrameSeen, Paired, Rearm, Refused, Rules, TriggerSeen
@@ -68,6 +68,8 @@ class Capture:
     paired: int = 0
     refused: int = 0
     rearmed: int = 0
+    unfinished: tuple[Trigger, Refused] | None = None  # its set is still being filled
+    awaited: tuple[Trigger, Refused] | None = None  # the same, once the grabber was asked for what there is
     _told_ns: int = 0
 
     def __post_init__(self) -> None:
@@ -112,6 +114,8 @@ class Capture:
                 self._step(item)
             elif isinstance(item, FilledSet) and void:
                 self.ring.drop(item.slot)
+            elif isinstance(item, FilledSet) and item.rest:
+                self._came_late(item)
             elif isinstance(item, FilledSet):
                 self.filled[item.index] = item
 
@@ -147,40 +151,52 @@ class Capture:
                     self._ship(self.triggers.pop(token), self.filled.pop(index))
                 case Confirmed(token):
                     self._confirm(token)
-                case Refused(token, fault, index):
-                    self._refuse(token, fault, index)
+                case Refused():
+                    self._refuse(result)
                 case Rearm():
                     self._rearm()
 
     def _ship(self, trigger: Trigger, filled: FilledSet) -> None:
         """Tell the bridge what there is and the inspector where it lies; never wait for either."""
         ready_ns = time.monotonic_ns()
-        frames = Frames(shape=filled.shape, dtype=filled.dtype, digest=digest_of(self._pixels(filled)))
+        frames = self._frames(filled)
         if trigger.inspector is None:  # a reject already; taken so that its frames are nobody's surplus
             self.ring.drop(filled.slot)
             self.shipped[trigger.token] = (filled, frames.digest)
             return
-        lease_ns = ready_ns + self.camera.lease_ms * 1_000_000
-        frames, behind = self.carrier.ship(filled.slot, trigger.token, frames, lease_ns)
-        image_set = ImageSet(
-            station=self.config.station,
-            token=trigger.token,
-            camera=self.camera.name,
-            frames=frames,
-            exposed_ns=filled.exposed_ns,
-            ready_ns=ready_ns,
-        )
-        sent = self.images[trigger.inspector].send("images", image_set, behind=behind)
-        if not sent:
-            self.ring.drop(filled.slot)
+        if not self._sent(trigger.token, trigger.inspector, filled, frames, ready_ns):
             self.reached.discard(trigger.inspector)
             self._report(trigger.token, filled, "", Fault.OVERRUN)
             return
-        self.carrier.sent(filled.slot, sent if isinstance(sent, Tracker) else None)
         self.paired += 1
         self.metrics.observe("step_seconds", (ready_ns - filled.exposed_ns) / 1e9, "expose")
         self.metrics.observe("step_seconds", (time.monotonic_ns() - ready_ns) / 1e9, "ship")
         self.shipped[trigger.token] = (filled, frames.digest)
+
+    def _sent(
+        self, token: str, inspector: str, filled: FilledSet, frames: Frames, ready_ns: int, refused: Fault | None = None
+    ) -> bool:
+        """Send the set, whose slot is the inspector's then; False where it could not leave, and the slot is free."""
+        lease_ns = ready_ns + self.camera.lease_ms * 1_000_000
+        frames, behind = self.carrier.ship(filled.slot, token, frames, lease_ns)
+        image_set = ImageSet(
+            station=self.config.station,
+            token=token,
+            camera=self.camera.name,
+            frames=frames,
+            exposed_ns=filled.exposed_ns,
+            ready_ns=ready_ns,
+            refused=refused,
+        )
+        sent = self.images[inspector].send("images", image_set, behind=behind)
+        if not sent:
+            self.ring.drop(filled.slot)
+            return False
+        self.carrier.sent(filled.slot, sent if isinstance(sent, Tracker) else None)
+        return True
+
+    def _frames(self, filled: FilledSet) -> Frames:
+        return Frames(shape=filled.shape, dtype=filled.dtype, digest=digest_of(self._pixels(filled)))
 
     def _confirm(self, token: str) -> None:
         """The bridge hears of the set now, and passes nothing before."""
@@ -208,15 +224,36 @@ class Capture:
         )
         self.control.send("captured", captured)
 
-    def _refuse(self, token: str, fault: Fault, index: int | None) -> None:
-        self.triggers.pop(token, None)
-        self.shipped.pop(token, None)
+    def _refuse(self, refused: Refused) -> None:
+        trigger = self.triggers.pop(refused.token, None)
+        self.shipped.pop(refused.token, None)
         self.refused += 1
-        LOG.warning("set refused", extra={"token": token, "fault": fault.value})
-        self._report(token, None, "", fault)
-        unused = None if index is None else self.filled.pop(index, None)
-        if unused is not None:
-            self.ring.drop(unused.slot)
+        LOG.warning("set refused", extra={"token": refused.token, "fault": refused.fault.value})
+        self._report(refused.token, None, "", refused.fault)
+        if refused.index is None or trigger is None:
+            return
+        filled = self.filled.pop(refused.index, None)
+        if filled is not None:
+            self._hand_over(trigger, filled, refused)
+        elif refused.got:
+            self.unfinished = (trigger, refused)
+
+    def _hand_over(self, trigger: Trigger, filled: FilledSet, refused: Refused) -> None:
+        """What came of a refused set, as evidence; the next panel's slot goes first."""
+        channels, height, width = filled.shape
+        if trigger.inspector is None or not refused.got or not self.ring.free():
+            self.ring.drop(filled.slot)
+            return
+        own = replace(filled, shape=(min(channels, refused.got), height, width))
+        self._sent(trigger.token, trigger.inspector, own, self._frames(own), time.monotonic_ns(), refused.fault)
+
+    def _came_late(self, rest: FilledSet) -> None:
+        """The set that was under way when the camera was armed anew."""
+        if self.awaited and self.awaited[1].index == rest.index:
+            self._hand_over(self.awaited[0], rest, self.awaited[1])
+        else:
+            self.ring.drop(rest.slot)
+        self.awaited = None
 
     def _rearm(self) -> None:
         self.rearmed += 1
@@ -224,4 +261,5 @@ class Capture:
         for filled in self.filled.values():
             self.ring.drop(filled.slot)
         self.filled.clear()
-        self.grabber.rearm()
+        self.awaited, self.unfinished = self.unfinished, None
+        self.grabber.rearm(self.awaited[1].index if self.awaited else None)

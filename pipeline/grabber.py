@@ -24,13 +24,14 @@ MOST_FAILURES = 50  # sets lost one after the other: the camera is gone, and ope
 
 @dataclass(frozen=True)
 class FilledSet:
-    """One image set in a slot of the ring, number `index` since arming."""
+    """One image set in a slot of the ring, number `index` since arming; only its first frames where more failed."""
 
     index: int
     slot: int
     shape: tuple[int, int, int]  # channels, height, width
     dtype: str
     exposed_ns: int
+    rest: bool = False  # it was under way when the camera was armed anew; `index` counts from before
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Grabber:
         self._camera, self._ring, self._channels = camera, ring, channels
         self._out: deque[tuple[int, FilledSet | FrameSeen]] = deque()
         self._wanted, self._epoch = 0, 0  # arming asked for, arming done
+        self._keep: int | None = None
         self._end = threading.Event()
         self._died: Exception | None = None
         self._in_a_row = 0
@@ -77,8 +79,9 @@ class Grabber:
                 self._ring.drop(item.slot)
         return [item for epoch, item in found if epoch == self._wanted]
 
-    def rearm(self) -> None:
-        """Throw away what is under way and count anew."""
+    def rearm(self, keep: int | None = None) -> None:
+        """Throw away what is under way and count anew; `keep`: give what there is of that set."""
+        self._keep = keep
         self._wanted += 1
 
     def close(self) -> None:
@@ -101,8 +104,11 @@ class Grabber:
         while not self._end.is_set():
             self.turned_ns = time.monotonic_ns()
             if self._epoch != self._wanted:
-                self._drop(filling)
-                self._epoch = self._wanted
+                keep, self._epoch = self._keep, self._wanted
+                if filling and filling.index == keep:
+                    self._give_part(filling, rest=True)
+                else:
+                    self._drop(filling)
                 self._camera.arm()
                 expected, filling, given_up = 0, None, range(0)
             filling = filling or self._start(expected)
@@ -143,7 +149,7 @@ class Grabber:
         """A lost frame costs its set and no other; returns the counters that are lost with it."""
         self.failures, self._in_a_row = self.failures + 1, self._in_a_row + 1
         LOG.warning("frame lost", extra={"why": str(error)})
-        self._drop(filling)
+        self._give_part(filling)
         if self._in_a_row > MOST_FAILURES:
             raise CameraError(f"{MOST_FAILURES} image sets lost one after the other: {error}") from error
         lost = range(expected, (filling.index + 1) * self._channels)
@@ -166,17 +172,22 @@ class Grabber:
             filling.first.dtype,
         ):
             filling.problem = filling.problem or Fault.GEOMETRY
-        else:
+        elif filling.problem is None:  # behind a frame that is missing they would pass for other channels
             filling.offset += size
         return FrameSeen(exposure.counter, exposure.exposed_ns, filling.problem)
 
     def _finish(self, filling: _Filling) -> None:
-        if filling.slot is None or filling.problem or filling.first is None:
+        self._give_part(filling)
+
+    def _give_part(self, filling: _Filling, *, rest: bool = False) -> None:
+        """The frames that came in order; fewer than the channels only where a frame of the set has a problem."""
+        first = filling.first
+        if filling.slot is None or first is None or not filling.offset:
             self._drop(filling)
             return
-        first = filling.first
-        shape = (self._channels, *first.shape)
-        self._give(FilledSet(filling.index, filling.slot, shape, first.dtype, first.exposed_ns))
+        frames = filling.offset // (prod(first.shape) * np.dtype(first.dtype).itemsize)
+        shape = (frames, *first.shape)
+        self._give(FilledSet(filling.index, filling.slot, shape, first.dtype, first.exposed_ns, rest))
 
     def _drop(self, filling: _Filling | None) -> None:
         if filling and filling.slot is not None:

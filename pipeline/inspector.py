@@ -74,14 +74,20 @@ class Join:
     since_ns: int
     trigger: Trigger | None = None
     sets: dict[str, tuple[ImageSet, Held]] = field(default_factory=dict)
+    refused: dict[str, tuple[ImageSet, Held]] = field(default_factory=dict)  # never inspected
     joined_ns: int = 0
 
     def complete(self) -> bool:
         return self.trigger is not None and set(self.trigger.cameras) <= self.sets.keys()
 
     def release(self) -> None:
-        for _, held in self.sets.values():
+        for _, held in (*self.sets.values(), *self.refused.values()):
             held.release()
+
+    def refused_whole(self) -> bool:
+        """Nothing more will come, and it is no set to inspect."""
+        came = self.sets.keys() | self.refused.keys()
+        return bool(self.refused) and self.trigger is not None and set(self.trigger.cameras) <= came
 
 
 @dataclass
@@ -181,9 +187,10 @@ class Inspector:
         self.carried_ns = [*self.carried_ns[-255:], time.monotonic_ns() - image_set.ready_ns]
         self.metrics.observe("step_seconds", self.carried_ns[-1] / 1e9, "carry")
         join = self._join(image_set.token, now_ns)
-        if image_set.camera in join.sets:  # the bridge knows the right one by its digest
-            join.sets.pop(image_set.camera)[1].release()
-        join.sets[image_set.camera] = (image_set, held)
+        sets = join.refused if image_set.refused else join.sets
+        if image_set.camera in sets:  # the bridge knows the right one by its digest
+            sets.pop(image_set.camera)[1].release()
+        sets[image_set.camera] = (image_set, held)
         join.joined_ns = time.monotonic_ns()
 
     def _inspect(self, joins: list[Join]) -> None:
@@ -267,14 +274,17 @@ class Inspector:
     def _expire(self, now_ns: int) -> None:
         """Give back what cannot pass any more, so that a camera that fails does not fill the others' rings."""
         seqs = [join.trigger.seq for join in self.joins.values() if join.trigger]
+        for token in [token for token, join in self.joins.items() if join.refused_whole()]:
+            self._give_up(self.joins.pop(token))
         for token in [token for token, join in self.joins.items() if _over(join, now_ns, seqs)]:
             self.gone += 1
             self._give_up(self.joins.pop(token))
 
     def _give_up(self, join: Join) -> None:
         """A panel without its whole set is a fault: the frames that came are evidence."""
-        if join.trigger and join.sets:
-            self.evidence.send(join.trigger, "fault", list(join.sets.values()), None)
+        came = join.sets | join.refused
+        if join.trigger and came:
+            self.evidence.send(join.trigger, "fault", list(came.values()), None)
         join.release()
 
 

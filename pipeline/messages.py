@@ -162,6 +162,7 @@ class ImageSet(Message):
     frames: Frames
     exposed_ns: Count
     ready_ns: Count
+    refused: LaxFault | None = None  # no set to inspect: the first of its frames, for evidence alone
 
 
 class Defect(Message):

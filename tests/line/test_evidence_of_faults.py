@@ -15,7 +15,7 @@ from pipeline.bus import Bus, Port
 from pipeline.config import LineConfig, load
 from pipeline.frames import Reader, Ring
 from pipeline.inspector import Inspector, open_detectors
-from pipeline.messages import Evidence, ImageSet, Trigger
+from pipeline.messages import Evidence, Fault, ImageSet, Trigger, Verdict
 
 
 @dataclass
@@ -36,9 +36,9 @@ class Rig:
         assert self.control.send("triggers", trigger, to="inspector")
         return trigger
 
-    def set_of(self, trigger: Trigger) -> ImageSet:
-        """The first camera's."""
-        image_set = _shipped(self.config, self.ring, trigger)
+    def set_of(self, trigger: Trigger, camera: str = "top", refused: Fault | None = None) -> ImageSet:
+        shipped = _shipped(self.config, self.ring, trigger)
+        image_set = shipped.model_copy(update={"camera": camera, "refused": refused})
         assert self.images.send("images", image_set)
         return image_set
 
@@ -96,3 +96,15 @@ def test_a_set_whose_lease_ran_out_is_no_evidence_but_a_note(rig: Rig) -> None:
         pass
     evidence = rig.evidence(ahead_ms=trigger.window_ms + 1)
     assert (evidence.frames, evidence.dropped) == ((), "gone from the camera's ring before it was copied")
+
+
+@pytest.mark.parametrize("refused", [("side",), ("top", "side")])
+def test_what_a_camera_refused_is_evidence_at_once_and_never_inspected(rig: Rig, refused: tuple[str, ...]) -> None:
+    trigger = rig.trigger(1)
+    free = rig.ring.free()
+    for camera in trigger.cameras:
+        rig.set_of(trigger, camera, Fault.INCOMPLETE if camera in refused else None)
+    evidence = rig.evidence()
+    assert (evidence.token, evidence.reason, set(evidence.cameras)) == (trigger.token, "fault", set(trigger.cameras))
+    assert rig.ring.free() == free and rig.inspector.joins == {} and rig.inspector.panels == 0
+    assert not any(isinstance(received.message, Verdict) for received in rig.control.drain())

@@ -326,7 +326,7 @@ def test_a_refused_set_that_is_there_is_named_so_that_its_memory_comes_back():
     camera.tick(111)
     camera.announce(1)
     camera.frames(1)
-    assert camera.results == [Refused("1", WRONG, index=0)]
+    assert camera.results == [Refused("1", WRONG, index=0, got=3)]
 
 
 @pytest.mark.parametrize("skipped", [1, 2, 1000])
