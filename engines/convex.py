@@ -110,7 +110,13 @@ def _predictors(values: Tensor) -> Tensor:
 
 def _sharpest(seen: Tensor, y: Tensor) -> Tensor:
     """Mean of the channels of `y`, weighted by their local contrast in `seen`: [N, C, H, W] -> [N, 1, H, W]."""
-    around = {"kernel_size": LOCAL, "stride": 1, "padding": LOCAL // 2, "count_include_pad": False}
-    local = functional.avg_pool2d(seen * seen, **around) - functional.avg_pool2d(seen, **around).square()
+    local = _around(seen * seen) - _around(seen).square()
     weight = local.clamp(min=0) + 1e-4
     return (weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+
+
+def _around(x: Tensor) -> Tensor:
+    """Mean over a window, along the columns and then along the rows, which costs a third of doing both at once."""
+    half = LOCAL // 2
+    down = functional.avg_pool2d(x, (LOCAL, 1), 1, (half, 0), count_include_pad=False)
+    return functional.avg_pool2d(down, (1, LOCAL), 1, (0, half), count_include_pad=False)
