@@ -30,7 +30,7 @@ from engines.recipe import Resize
 CONSOLE = Console()
 KEPT_BACK, ROUNDS = 4, 4
 TAUGHT, ASKED = anomalies.KINDS[0::2], anomalies.KINDS[1::2]
-SHORT = {"schedule": {"image_passes": 2400}}
+SHORT = {"schedule": {"image_passes": 1600}}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd": ("mkd", {}),
     "mkd balanced": ("mkd", {"blend": "balanced"}),
@@ -61,7 +61,7 @@ def main(
     out: Annotated[Path, typer.Option()],
     only: Annotated[list[str] | None, typer.Option(help="names of candidates")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
-    side: Annotated[int, typer.Option(help="network input, px")] = 256,
+    side: Annotated[int, typer.Option(help="network input, px")] = 192,
 ) -> None:
     """Fill the table."""
     out.mkdir(parents=True, exist_ok=True)
