@@ -38,7 +38,7 @@ __all__ = ["Mcd", "Settings", "build", "load_teacher", "needs_defects"]
 needs_defects = True
 
 LEAST_SPREAD = 0.5  # of the blend's outputs, which are about 1 when nothing cancels
-BLEND_PACE = 5.0  # the blend's logits move in larger steps than the metric
+BLEND_PACE = 0.25  # the blend moves in smaller steps than the metric: larger ones lost more than the contrast won
 
 
 class Settings(mkd.Settings):
