@@ -136,6 +136,6 @@ def _inside(polygon: Polygon, height: int, width: int) -> NDArray[np.bool_]:
     x = (np.arange(width)[None] + 0.5) / width
     odd = np.zeros((height, width), bool)
     for (x0, y0), (x1, y1) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
-        if y0 != y1:
-            odd ^= ((y0 <= y) != (y1 <= y)) & (x > x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+        side = (x - x0) * (y1 - y0) - (y - y0) * (x1 - x0)  # no division: an edge may be all but level
+        odd ^= ((y0 <= y) != (y1 <= y)) & (side > 0 if y1 > y0 else side < 0)
     return odd
