@@ -4,28 +4,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from handshake_happenings import connected, judged, reported, restarted, turn, unrouted
 from handshake_messages import report, said, token_of
 from handshake_parts import RECIPE_NO
-from handshake_world import (
-    PAST_WINDOW,
-    UNIT,
-    UNKNOWN_NO,
-    Book,
-    Place,
-    World,
-    connected,
-    ensure,
-    judged,
-    lost,
-    put,
-    reported,
-    restarted,
-    spoiled,
-    start,
-    tell,
-    turn,
-    unrouted,
-)
+from handshake_world import PAST_WINDOW, UNIT, UNKNOWN_NO, Book, Place, World, ensure, lost, put, spoiled, start, tell
 
 from pipeline.messages import Outcome
 from pipeline.open_panels import LedgerState, Panel, Stopping

@@ -7,32 +7,27 @@ from what was sent and never from what the bridge thinks; every action of the br
 
 from typing import Any, NamedTuple
 
-from handshake_messages import report, said, token_of
-from handshake_parts import EXPECTED, INSPECTOR, RECIPE_NO, STATION
+from handshake_messages import token_of
+from handshake_parts import EXPECTED, RECIPE_NO, STATION
 
-from pipeline.handshake import reopen, step
+from pipeline.handshake import step
 from pipeline.messages import Fault, Outcome
 from pipeline.open_panels import (
     Action,
-    CapturedSeen,
     Clear,
     Event,
     LedgerState,
     LinkLost,
-    PlcSeen,
     Publish,
     Record,
     Route,
     Shown,
     State,
     Terms,
-    Tick,
     Unrecorded,
-    Unrouted,
-    VerdictSeen,
     Write,
 )
-from pipeline.plcs import ACK_PASSED, PASS_CODE, REJECT_CODE, SLOTS, SlotSeen
+from pipeline.plcs import ACK_PASSED, PASS_CODE, REJECT_CODE, SLOTS
 from pipeline.triggers import ahead
 
 UNIT = 1_000_000
@@ -101,11 +96,11 @@ def place(
 
 
 def start(where: Place) -> World:
-    state = State(where.terms, last_seq=FIRST_SEQ, shown=_known({}))
+    state = State(where.terms, last_seq=FIRST_SEQ, shown=known({}))
     return World(where, state, tuple(Book(seq) for seq in where.seqs))
 
 
-def _known(taken: dict[int, tuple[int, bool]]) -> tuple[Shown, ...]:
+def known(taken: dict[int, tuple[int, bool]]) -> tuple[Shown, ...]:
     """What a bridge that starts knows of the slots: slot -> its newest number, and whether that is decided."""
     old = {seq % SLOTS: (seq, True) for seq in range(FIRST_SEQ - SLOTS + 1, FIRST_SEQ + 1)}
     found = old | taken
@@ -149,7 +144,7 @@ def _perform(world: World, action: Action, fails: str) -> World:
         case Write():
             return _written(world, action, fails)
         case Clear(slot):
-            return _cleared(world, slot)
+            return cleared(world, slot)
         case Publish() | Record():
             pass
     return world
@@ -193,7 +188,7 @@ def _overlooked(world: World, seq: int) -> World:
         return world
     number = _number(world, seq)
     book = world.books[number]
-    ensure(book.edge_ns < 0 and _taken_again(world, book), "a panel that stands in its slot was called missed")
+    ensure(book.edge_ns < 0 and taken_again(world, book), "a panel that stands in its slot was called missed")
     return put(world, number, book._replace(edge_ns=world.now_ns, closed=True))
 
 
@@ -210,13 +205,13 @@ def _closed(world: World, what: dict[str, Any]) -> World:
     known, acknowledged = book.ack != 0 and book.told, what["acknowledged"]
     ensure(known or not acknowledged, "an acknowledgement that the PLC did not give")
     given_up = world.now_ns - book.edge_ns >= GIVEN_UP * UNIT
-    ensure(acknowledged or given_up or _taken_again(world, book), "a panel was given up too early")
+    ensure(acknowledged or given_up or taken_again(world, book), "a panel was given up too early")
     passed = acknowledged and book.ack == ACK_PASSED
     ensure((what["outcome"] is Outcome.PASS) == passed, "the ledger says what the PLC did not")
     return put(world, number, book._replace(closed=True))
 
 
-def _taken_again(world: World, book: Book) -> bool:
+def taken_again(world: World, book: Book) -> bool:
     """The PLC put a later panel into the slot: it will say no more of this one."""
     return any(other.slot == book.slot and other.triggered_ns > book.triggered_ns for other in world.books)
 
@@ -251,7 +246,7 @@ def _written(world: World, write: Write, fails: str) -> World:
     return put(world, number, book._replace(intent=write.outcome, result=write.outcome))
 
 
-def _cleared(world: World, slot: int) -> World:
+def cleared(world: World, slot: int) -> World:
     for number, book in enumerate(world.books):
         if book.slot == slot and book.result and world.linked:
             ensure(not book.open or book.ack, "a result was taken away before the PLC had decided")
@@ -272,101 +267,6 @@ def spoiled(world: World) -> World:
     return world._replace(books=tuple(books))
 
 
-# --- what can happen ---
-
-
-def turn(world: World, fails: str = "") -> World:
-    """One turn of the bridge's loop: the clock, and the PLC if it is there."""
-    before = world.books
-    world = tell(world, Tick(world.now_ns), fails)
-    if world.linked:
-        world = tell(world, _seen(world), fails)
-    _check_turn(world, before, fails)
-    return world
-
-
-def _seen(world: World) -> PlcSeen:
-    slots = {seq % SLOTS: SlotSeen(seq, "", 0, 0, seq, 0) for seq in range(FIRST_SEQ - SLOTS + 1, FIRST_SEQ + 1)}
-    fresh = []
-    for number, book in enumerate(world.books):
-        if book.triggered_ns >= 0:
-            old = slots[book.slot]
-            ack = (book.seq, book.ack) if book.told else (old.ack_seq, old.ack_code)
-            slots[book.slot] = SlotSeen(book.seq, f"panel-{number}", book.recipe_no, 2, *ack)
-            fresh += [token_of(number)] if book.edge_ns < 0 and not _taken_again(world, book) else []
-    spare = (f"f{number:031x}" for number in range(SLOTS))
-    tokens = (*fresh, *spare)[:SLOTS]
-    inspector = INSPECTOR if world.inspector else None
-    return PlcSeen(tuple(slots[slot] for slot in range(SLOTS)), world.now_ns, tokens, inspector, world.now_ns)
-
-
-def _check_turn(world: World, before: tuple[Book, ...], fails: str) -> None:
-    """What a turn must not leave undone."""
-    for was, book in zip(before, world.books, strict=True):
-        if book.triggered_ns >= 0 and world.linked:
-            ensure(book.edge_ns >= 0, "a trigger was not taken up")
-            ensure(not (was.open and book.open and book.told), "an acknowledgement was overlooked")
-            ensure(not (book.closed and book.result), "a slot was not emptied")
-        if not book.open:
-            continue
-        age = world.now_ns - book.edge_ns
-        ensure(age < GIVEN_UP * UNIT, "a panel stays open for ever")
-        if book.intent is None and not fails:
-            ensure(age < PAST_DEADLINE * UNIT and not book.spoiled, "no reject was written")
-            ensure(not proven(world, book), "a proven panel waits")
-
-
 def lost(world: World) -> World:
     """The connection to the PLC breaks."""
     return tell(spoiled(world._replace(linked=False)), LinkLost())
-
-
-def connected(world: World) -> World:
-    """It is made again: slots without an open panel are emptied."""
-    taken = {panel.slot for panel in world.state.panels}
-    world = world._replace(linked=True)
-    for slot in set(range(SLOTS)) - taken:
-        world = _cleared(world, slot)
-    return world
-
-
-def restarted(world: World) -> World:
-    """The bridge is killed; a new one knows the ledger and nothing else."""
-    world = spoiled(world)
-    records = [
-        {"token": token_of(number), "seq": book.seq, "panel_id": "", "recipe_no": book.recipe_no, "intent": book.intent}
-        for number, book in enumerate(world.books)
-        if book.open
-    ]
-    aged = (book._replace(edge_ns=world.now_ns - UNIT) if book.open else book for book in world.books)
-    world = world._replace(books=tuple(aged))  # the new bridge gives them no time, but waits for the acknowledgement
-    taken = [book for book in world.books if book.edge_ns >= 0]
-    shown = _known({book.slot: (book.seq, book.closed and book.told) for book in taken})
-    state = State(world.place.terms, last_seq=taken[-1].seq if taken else FIRST_SEQ, shown=shown)
-    return connected(world._replace(state=reopen(state, records, world.now_ns)))
-
-
-def reported(world: World, number: int, camera: str, kind: str) -> World:
-    book = world.books[number]
-    if book.open and book.intent is None:
-        sets = book.sets | {camera} if kind == "good" else book.sets
-        book = book._replace(sets=sets, wrong=book.wrong or kind == "other", spoiled=book.spoiled or kind == "fault")
-    return tell(put(world, number, book), CapturedSeen(report(number, camera, kind)))
-
-
-def judged(world: World, number: int, kind: str) -> World:
-    """The same found by another inspector contradicts nothing, but alone it proves nothing."""
-    book = world.books[number]
-    if book.open and book.intent is None:
-        good = kind == "good"
-        contradicts = not good and not (kind == "inspector" and book.good)
-        book = book._replace(good=book.good or good, wrong=book.wrong or contradicts)
-    return tell(put(world, number, book), VerdictSeen(said(number, kind, world.place.terms.cameras)))
-
-
-def unrouted(world: World, number: int) -> World:
-    """The announcement did not reach everybody."""
-    book = world.books[number]
-    if book.open and book.intent is None:
-        book = book._replace(spoiled=True)
-    return tell(put(world, number, book), Unrouted(token_of(number)))

@@ -1,7 +1,7 @@
 """Single guards of the association that nothing else shows: each of these fails when one of them is forgotten."""
 
 import pytest
-from test_association import CHANNELS, MS, TAKT_MS, Camera, good, wrong
+from association_camera import CHANNELS, MS, TAKT_MS, Camera, good, wrong
 
 from pipeline.association import Refused, TriggerSeen, due_ns
 from pipeline.messages import Fault
