@@ -16,6 +16,8 @@ from pipeline.bench.probe_cases import CASES, rounds
 from pipeline.plcs import ProbingPlc
 from pipeline.plcs.simulated.server import Memory
 
+pytestmark = pytest.mark.alone
+
 CYCLE_NS, BEAT_MS, MS = 5_000_000, 50, 1_000_000
 PATIENCE = Patience(trigger_s=10, ack_ms=300)
 SLOT, STATION = DEPLOYED / "FB_TaktSlot.st", DEPLOYED / "FB_TaktStation.st"

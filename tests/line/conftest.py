@@ -18,3 +18,10 @@ def start(line_file: Callable[..., Path]) -> Iterator[Callable[..., Line]]:
             return stack.enter_context(running(line_file(**changes)))
 
         yield started
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of a whole line keeps time with its processes."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.alone)

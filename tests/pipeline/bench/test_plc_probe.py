@@ -47,6 +47,8 @@ from pipeline.plcs.simulated import Vision, accepts
 from pipeline.plcs.simulated.line import Line
 from pipeline.plcs.simulated.server import Memory
 
+pytestmark = pytest.mark.alone
+
 WHOLE_MS = 400  # a window in which every case can be shown
 PATIENCE = Patience(trigger_s=10, ack_ms=300)
 PANEL = SlotSeen(trigger_seq=0x0001_0005, panel_id="P5", recipe_no=3, window_ms=WHOLE_MS, ack_seq=0, ack_code=0)
