@@ -23,7 +23,7 @@ from calibration.export import export, prove
 from calibration.fit import Checkpoint, Defective, Material, fit
 from calibration.panels import PanelSet
 from calibration.seal import Draft, Scored, finish, scored
-from calibration.stack import Stack, Tell, read_good, read_labelled
+from calibration.stack import Tell, read_good, read_labelled
 from calibration.suspects import Suspects
 from engines import methods, recipe
 from engines.errors import UsageError
@@ -260,6 +260,3 @@ def _name_of(lesson: Lesson) -> str:
     for part in parts:
         name.update(part)
     return name.hexdigest()
-
-
-__all__ = ["DEFAULT_FOLDS", "DEFAULT_PROMISE", "Request", "Stack", "Taught", "teach"]

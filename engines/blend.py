@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from engines.backbones import IMAGENET_MEAN, IMAGENET_STD
 
+STEP = 4  # of the pixels from which channels are learnt
 BALANCED_TOP = 6.0  # a border or glare must not drown the rest
 NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
 
@@ -38,26 +39,39 @@ class Blend(nn.Module):
             return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
         if self.kind == "balanced":
             x = ((x - self.channel_mean) / self.channel_std).clamp(-BALANCED_TOP, BALANCED_TOP)
-        mean = x.mean(1, keepdim=True)
-        spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
-        return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
+        return statistics(x)
 
     def fit(self, batches: Batches) -> None:
         """Learn mean and deviation of good panels; those of photographs stay where the three are a photograph."""
         if self.kind == "balanced":
-            self._balance(torch.cat([batch[:, :, ::4, ::4] for batch in batches()]))
+            balance(self.channel_mean, self.channel_std, channel_values(batches))
         if self.kind in ("balanced", "statistics"):
             learn_moments(self.mean, self.std, map(self.raw, batches()))
 
-    def _balance(self, panels: Tensor) -> None:
-        """Median and quartile spread of each channel, which a border of another brightness does not move."""
-        values = panels.transpose(0, 1).flatten(1)
-        low, centre, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
-        self.channel_mean.copy_(centre.view_as(self.channel_mean))
-        self.channel_std.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.channel_std))
+
+def statistics(x: Tensor) -> Tensor:
+    """Mean, largest minus smallest, and deviation over the channels: [N, C, H, W] -> [N, 3, H, W]."""
+    mean = x.mean(1, keepdim=True)
+    spread = x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+    return torch.cat([mean, spread, (x - mean).square().mean(1, keepdim=True).sqrt()], 1)
 
 
-def quantile(values: Tensor, share: float) -> Tensor:
+def channel_values(batches: Batches) -> Tensor:
+    """Every so many-th pixel of good panels, [C, n]."""
+    return torch.cat([batch[:, :, ::STEP, ::STEP] for batch in batches()]).transpose(0, 1).flatten(1)
+
+
+def balance(centre: Tensor, scale: Tensor, values: Tensor) -> None:
+    """Put each channel's median and quartile spread, which a border of another brightness does not move, into the two.
+
+    `values` are [C, n]; the tensors [1, C, 1, 1].
+    """
+    low, middle, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
+    centre.copy_(middle.view_as(centre))
+    scale.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(scale))
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
     """Of each row; torch.quantile refuses large rows."""
     return values.kthvalue(1 + round(share * (values.shape[1] - 1)), dim=1).values
 

@@ -1,8 +1,8 @@
 """Any number of channels -> three, by convex weights that can be learnt; a channel that is missing is filled in.
 
 Convex weights over standardised maps: whatever is learnt, an output is an average of things seen, and cannot be scaled
-away. It could still cancel, if maps that are each other's opposite were mixed; `spreads` tells, and mcd's loss keeps
-it above a floor.
+away. It could still cancel, if maps that are each other's opposite were mixed; mcd's loss keeps the outputs' deviation
+above a floor.
 """
 
 from typing import Literal
@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.blend import Batches, learn_moments, quantile
+from engines.blend import BALANCED_TOP, Batches, balance, channel_values, learn_moments, statistics
 
-STEP = 4  # of the pixels from which channels are learnt
 START = 7.0  # logit of the map that an output starts from; the others are 0
 RIDGE = 0.01
-NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution of deviation 1
-MOST = 6.0  # a border or glare must not drown the rest
 LOCAL = 7  # px, window of the local contrast
 DERIVED = 4  # maps besides the channels themselves
 
@@ -61,31 +58,22 @@ class ConvexBlend(nn.Module):
         """Share of each map in each output [3, 4 + C]; rows sum to 1."""
         return torch.softmax(self.logits, 1)
 
-    def spreads(self, x: Tensor) -> Tensor:
-        """Deviation of each output over a batch [3]; about 1 where nothing cancels."""
-        return self(x).std((0, 2, 3))
-
     def maps(self, x: Tensor) -> Tensor:
         """What is mixed, each standardised over good panels: [N, 4 + C, H, W]."""
         return (self._raw_maps(x) - self.mean) / self.std
 
     def fit(self, batches: Batches) -> None:
         """Learn what the channels and the maps of good panels look like."""
-        values = torch.cat([batch[:, :, ::STEP, ::STEP] for batch in batches()]).transpose(0, 1).flatten(1)
-        low, centre, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
-        self.centre.copy_(centre.view_as(self.centre))
-        self.scale.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(self.scale))
-        self.others.copy_(_predictors((values - centre[:, None]) / self.scale.view(-1, 1)))
+        values = channel_values(batches)
+        balance(self.centre, self.scale, values)
+        self.others.copy_(_predictors((values - self.centre.view(-1, 1)) / self.scale.view(-1, 1)))
         learn_moments(self.mean, self.std, map(self._raw_maps, batches()))
 
     def _raw_maps(self, x: Tensor) -> Tensor:
         filled = self._filled((x - self.centre) / self.scale, x)
-        balanced = filled.clamp(-MOST, MOST)
+        balanced = filled.clamp(-BALANCED_TOP, BALANCED_TOP)
         y = balanced if self._balanced else filled * self.scale + self.centre
-        mean = y.mean(1, keepdim=True)
-        spread = y.amax(1, keepdim=True) - y.amin(1, keepdim=True)
-        deviation = (y - mean).square().mean(1, keepdim=True).sqrt()
-        return torch.cat([mean, spread, deviation, _sharpest(balanced, y), y], 1)
+        return torch.cat([statistics(y), _sharpest(balanced, y), y], 1)
 
     def _filled(self, standardised: Tensor, x: Tensor) -> Tensor:
         there = (x.amax((2, 3), keepdim=True) > 0).to(x.dtype)

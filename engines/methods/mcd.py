@@ -108,17 +108,19 @@ class Mcd(mkd.Mkd):
     def _contrast(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         """Pull at normal locations, bounded push at defective ones, and a floor under the blend's spread."""
         assert defect_mask is not None
-        distance = self._fused(self._pairs(batch))
+        seen = self.blend(batch)
+        distance = self._fused(self._compared(seen))
         marked = functional.interpolate(defect_mask[:, None].float(), distance.shape[1:], mode="area")[:, 0] > 0
         defective = marked.float()
         pull = (distance * (1 - defective)).sum() / (1 - defective).sum().clamp(min=1)
         push = ((1 - distance).clamp(min=0) * defective).sum() / defective.sum().clamp(min=1)
-        return pull + self.settings.push * push + self._guard(batch)
+        return pull + self.settings.push * push + self._guard(seen)
 
-    def _guard(self, batch: Tensor) -> Tensor:
+    def _guard(self, seen: Tensor) -> Tensor:
+        """By how much the deviations of the blend's outputs fall short of their floor."""
         if not isinstance(self.blend, ConvexBlend):
-            return batch.new_zeros(())
-        return (LEAST_SPREAD - self.blend.spreads(batch)).clamp(min=0).sum()
+            return seen.new_zeros(())
+        return (LEAST_SPREAD - seen.std((0, 2, 3))).clamp(min=0).sum()
 
     def _distances(self, pairs: Pairs) -> list[Tensor]:
         scaled = [

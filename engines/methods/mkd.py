@@ -180,7 +180,9 @@ class Mkd(nn.Module):
         return map, torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
 
     def _pairs(self, batch: Tensor) -> Pairs:
-        seen = self.blend(batch)
+        return self._compared(self.blend(batch))
+
+    def _compared(self, seen: Tensor) -> Pairs:
         return list(zip(self.teacher(seen), self._imitate(seen), strict=True))
 
     def _imitate(self, seen: Tensor) -> list[Tensor]:

@@ -99,15 +99,15 @@ def test_the_blend_keeps_its_spread_while_it_learns(push: float) -> None:
     blend = model.blend
     assert isinstance(blend, ConvexBlend)
     with torch.no_grad():
-        assert (blend.spreads(panels()) > mcd.LEAST_SPREAD).all()
+        assert (blend(panels()).std((0, 2, 3)) > mcd.LEAST_SPREAD).all()
 
 
 def test_a_spread_below_the_floor_costs() -> None:
     model = fitted()
     with torch.no_grad():
-        assert float(model._guard(panels())) == 0
+        assert float(model._guard(model.blend(panels()))) == 0
         flat = panels().mean((2, 3), keepdim=True).expand(4, 4, 64, 64)
-        assert float(model._guard(flat)) > 0.5
+        assert float(model._guard(model.blend(flat))) > 0.5
 
 
 def test_a_lost_channel_moves_the_score_of_a_good_panel_little() -> None:
