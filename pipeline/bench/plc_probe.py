@@ -110,10 +110,12 @@ class _Vision:
         """The first panel that is triggered while the heart is known to beat, and when it was seen."""
         began_s = time.monotonic()
         while time.monotonic() - began_s < self._patience.trigger_s:
-            for panel in self._look():
-                if time.monotonic_ns() >= self._steady_ns:
-                    return panel, time.monotonic_ns()
+            new = self._look()
+            chosen = new.pop(0) if new and time.monotonic_ns() >= self._steady_ns else None
+            for panel in new:
                 self._reject(panel)
+            if chosen is not None:
+                return chosen, time.monotonic_ns()
         raise PlcError(
             f"the PLC triggered no panel in {self._patience.trigger_s:g} s: start the conveyor, and see that it counts"
             " trigger_seq up and finds the slots empty"

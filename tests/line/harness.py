@@ -22,6 +22,7 @@ from pipeline.recount import Count, recount
 from pipeline.supervisor import Supervisor
 
 PATIENCE_S = 40.0  # shared machines stall; a condition that holds is noticed at once
+LAGGING = {"NOT_CAPTURED", "UNROUTABLE", "INCOMPLETE", "ASSOCIATION", "LATE"}  # the faults of a machine that stalls
 
 
 @dataclass
