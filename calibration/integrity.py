@@ -1,14 +1,17 @@
 """Integrity limits from the good panels of a set: for a recipe being taught, or anew for one that is."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+from numpy.typing import NDArray
 
 from calibration.panels import GOOD, PanelSet, read_panel
 from calibration.reseal import refuse_taken, resealed
 from calibration.stack import Tell
 from engines.errors import PanelError, RecipeError
-from engines.integrity import IntegrityLimits, learn_signatures
+from engines.integrity import IntegrityLimits, learn
 from engines.recipe import Recipe
-from engines.signature import LEAST_PX, signature
+from engines.signature import LEAST_PX, TooSmallError
 
 
 def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> IntegrityLimits | None:
@@ -20,14 +23,16 @@ def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> Integrit
     found = list(panels.panels("train", GOOD))
     if not found:
         raise PanelError(f"{panels.path}: has no panels in train/good to learn integrity limits from")
-    seen = []
-    for number, panel in enumerate(found):
-        tell("learning integrity", number, len(found))
-        frames = read_panel(panel.path, channels, others=True)
-        if min(frames.shape[1:]) < LEAST_PX:
-            return None
-        seen.append(signature(frames))
-    return learn_signatures(seen)
+
+    def sets() -> Iterator[NDArray]:
+        for number, panel in enumerate(found):
+            tell("learning integrity", number, len(found))
+            yield read_panel(panel.path, channels, others=True)
+
+    try:
+        return learn(sets())
+    except TooSmallError:
+        return None
 
 
 def relearn(old: Recipe, panels: PanelSet, out: Path, tell: Tell = lambda phase, done, total: None) -> Recipe:

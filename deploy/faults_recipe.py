@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engines import recipe as recipes
-from engines.integrity import learn_signatures
+from engines.integrity import learn
 from engines.recipe import Channel, Golden, Limits, Promise, Resize, ScoreStatistics, Training
-from engines.signature import signature
 from pipeline.bench.storm import CAMERAS, CHANNELS, FRAME_PX, LOOK, PLAN
 from pipeline.cameras.simulated import Settings, SimulatedCamera
 from pipeline.simulation import watermark
@@ -101,7 +100,7 @@ def main(out: Path) -> None:
     if good[-1].score > LIMIT or bad[0].score <= LIMIT or good[0].score < LOWEST:
         sys.exit("the limits do not part good panels from defective ones")
     recipes.write_golden(out, (*good[-8:], *bad[:8]))
-    integrity = learn_signatures([signature(one.frames) for one in good])
+    integrity = learn(one.frames for one in good)
     recipes.write(out, facts(np.array([one.score for one in good])) | {"integrity": integrity})
 
 

@@ -4,36 +4,27 @@ A defect is no such fault: everything below is a median over most of a frame or 
 has a floor below which nothing is called a fault.
 """
 
-from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import pairwise
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from engines.errors import PanelError
+from engines.grid import Grid
+from engines.integrity_limits import IntegrityLimits, learn
 from engines.reference import FEWEST_TO_VOTE, Measured, Reference
-from engines.signature import CELLS, SMALLEST, Floats, Signature, middle, signature
+from engines.signature import Floats, Signature, middle, signature
 
-__all__ = ["Cause", "Damage", "Guard", "History", "IntegrityLimits", "check", "learn", "learn_signatures"]
+__all__ = ["Cause", "Damage", "Guard", "History", "IntegrityLimits", "check", "learn"]
 
-ALIKE = 0.95  # least correlation of noise that a repeat has
 BETTER = 0.5  # another channel's reference must fit this much better
 STEP_SHARE = 0.5  # of a change of brightness: a tear's step has at least this
 ORDER_SHARE = 0.5  # of a lamp's limit: channels of one shape may differ by little light
 DOUBTFUL = 0.5  # of the limit: a channel that may lie in another's place
 REMEMBERED, LASTING = 8, 3  # sets; and how many in a row off place in one way are the camera's doing
-GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.16, 0.05, 0.2  # logs of ratios
 FEIGNED_APART, FEIGNED_TURN = 0.2, 0.05  # of a shift: by how much a large one is mistaken
-STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.01, 0.1, 0.05
-POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
-
-Values = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class Cause(StrEnum):
@@ -48,37 +39,6 @@ class Cause(StrEnum):
     CAMERA_MOVED = "CAMERA_MOVED"
     NO_PANEL = "NO_PANEL"
     DISPLACED = "DISPLACED"
-
-
-class IntegrityLimits(BaseModel):
-    """What good sets look like, and how far from it a set may be. C channels; four textures a channel.
-
-    `reference`: mean of every cell of good panels, [C, n, n], shares of full scale as 16-bit numbers in base64.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    panels: Annotated[int, Field(ge=1)]
-    reference: str
-    aspect: Annotated[float, Field(gt=0)]
-    spread: Values
-    texture: Values
-    common_limit: float  # of the brightness of the whole set, log of a ratio
-    gain_limit: Values  # of a channel against the whole set
-    shape_limit: Values
-    texture_limit: Values
-    step_limit: Values
-    rough_limit: Values
-    bright_limit: Values
-    pose: Values  # of good panels against the reference, a channel: x, y as shares of the width, turn in radians
-    pose_limit: Values  # of the channels' median
-    apart_limit: Values  # of a channel against that median
-    alike_limit: float
-
-    def thumbs(self) -> Floats:
-        """The reference, float32 [C, n, n]."""
-        values = np.frombuffer(b64decode(self.reference), "<u2").reshape(-1, CELLS, CELLS)
-        return values.astype(np.float32) / np.float32(65535)
 
 
 @dataclass(frozen=True)
@@ -122,6 +82,7 @@ class Guard:
         self._pose = np.array(limits.pose, np.float32).reshape(-1, 3)
         self._pose_limit = np.array(limits.pose_limit)
         self._apart = np.array(limits.apart_limit).reshape(-1, 3)
+        self._grid = Grid(limits.grid) if limits.grid else None
         self._every = tuple(range(len(self._spread)))
 
     def examine(self, frames: NDArray, history: History | None = None) -> Damage | None:
@@ -132,46 +93,63 @@ class Guard:
         """
         if len(frames) != len(self._spread):
             raise PanelError(f"a set of {len(frames)} channels; {len(self._spread)} were taught")
-        return self.judge(signature(frames), history or History())
-
-    def judge(self, seen: Signature, history: History) -> Damage | None:
-        """As `examine`, for a set whose signature is known."""
+        seen = signature(frames, self._grid.pitch if self._grid else None)
+        history = history or History()
         measured = self._reference.measure(seen, self._spread, self._texture)
         place = self._place(seen, measured)
-        damage = self._damage(seen, measured, place, history)
+        torn, moved = self._joined(seen, measured, place)
+        place = replace(place, apart=place.apart or _numbers(moved))
+        damage = self._damage(seen, measured, torn, place, history)
         history.sets.append((seen.rows, seen.noise))
         history.places.append(place.middle if damage and damage.cause in _PLACES else None)
         return damage
 
-    def _damage(self, seen: Signature, measured: Measured, place: _Place, history: History) -> Damage | None:
+    def _damage(
+        self, seen: Signature, measured: Measured, torn: NDArray[np.bool_], place: _Place, history: History
+    ) -> Damage | None:
         if measured.void.all():
             return Damage(Cause.NO_PANEL, self._every)
         if again := _came_before(seen, history, self.limits.alike_limit):
             return again
         if order := self._order(seen, measured):
             return Damage(Cause.CHANNEL_ORDER, order)
-        torn = _numbers(self._torn(seen, measured))
-        few = 0 < len(torn) <= max(1, len(self._every) // 2)
+        few = 0 < torn.sum() <= max(1, len(self._every) // 2)
         if few and (not place.off or len(self._every) < FEWEST_TO_VOTE):
-            return Damage(Cause.TORN, torn)
+            return Damage(Cause.TORN, _numbers(torn))
         if light := self._light(seen, measured):
             return light
         if place.off or place.apart:
             return Damage(self._place_cause(place, history), place.apart or self._every)
-        if torn:
-            return Damage(Cause.TORN, torn)
+        if torn.any():
+            return Damage(Cause.TORN, _numbers(torn))
         blurred = np.any(measured.texture < -self._texture_limit, axis=1)
         return Damage(Cause.FOCUS, _numbers(blurred)) if blurred.any() else None
 
-    def _torn(self, seen: Signature, measured: Measured) -> NDArray[np.bool_]:
-        """Clipped frames are left out: where they are clipped there is nothing to differ.
+    def _joined(
+        self, seen: Signature, measured: Measured, place: _Place
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which frames are torn, and which show the panel a little beside the others; both [C].
+
+        Clipped frames are left out: where they are clipped there is nothing to differ. The grid is asked where nothing
+        plainer is known: of a panel that lies elsewhere, say, an edge has come into view, or gone.
+        """
+        clear = ~measured.void & (seen.bright <= self._bright)
+        stepping = self._stepping(measured) & clear
+        known_better = place.off or place.apart or measured.void.any() or stepping.any()
+        if self._grid is None or seen.waves is None or known_better:
+            return stepping, np.zeros_like(clear)
+        torn, moved = self._grid.judge(seen.waves)
+        return torn & clear, moved & clear
+
+    def _stepping(self, measured: Measured) -> NDArray[np.bool_]:
+        """Frames whose brightness or fine structure changes from one band to the next, all across.
 
         A tear that changes the brightness of most of a frame is a step of about as much; else a lamp did it.
         """
         torn = (measured.step > self._step) | (measured.rough > self._rough)
         change = np.abs(measured.gain - measured.common)
         explained = (change <= self._gain) | (measured.step > STEP_SHARE * change)
-        return torn & explained & ~measured.void & (seen.bright <= self._bright)
+        return torn & explained
 
     def _order(self, seen: Signature, measured: Measured) -> tuple[int, ...]:
         """The channels that fit each other's references and not their own; the mean brightness knows no order."""
@@ -266,70 +244,5 @@ def _came_before(seen: Signature, history: History, alike: float) -> Damage | No
     return None
 
 
-def learn(sets: Iterable[NDArray]) -> IntegrityLimits:
-    """Limits from raw sets [C, H, W] of good panels.
-
-    Raises:
-        PanelError: there is none, or they differ in channels, or are too small.
-    """
-    return learn_signatures([signature(frames) for frames in sets])
-
-
-def learn_signatures(seen: Sequence[Signature]) -> IntegrityLimits:
-    """As `learn`, from the sets' signatures.
-
-    A limit is the largest deviation of any good set and a margin, larger the fewer there are (our rule), and never
-    below its floor.
-    """
-    if len({len(one.thumbs) for one in seen}) != 1:
-        raise PanelError(f"integrity limits need good sets of one number of channels; there are {len(seen)} sets")
-    thumbs = np.median([one.thumbs for one in seen], axis=0)
-    packed = np.rint(thumbs * 65535).astype("<u2")
-    aspect = float(np.median([one.aspect for one in seen]))
-    spread = np.median([one.spread for one in seen], axis=0) + SMALLEST / 10
-    texture = np.median([one.texture for one in seen], axis=0)
-    reference = Reference(packed.astype(np.float32) / np.float32(65535), aspect)
-    found = [reference.measure(one, spread, texture) for one in seen]
-    margin = 1.25 + 2.5 / np.sqrt(len(seen))
-    pose = np.array([one.pose for one in found])
-    usual = np.median(pose, axis=0)
-    middle = np.median(pose - usual, axis=1)
-    return IntegrityLimits(
-        panels=len(seen),
-        reference=b64encode(packed.tobytes()).decode(),
-        aspect=aspect,
-        spread=_tuple(spread),
-        texture=_tuple(texture),
-        common_limit=_limit(np.array([one.common for one in found]), margin, GAIN_FLOOR)[0],
-        gain_limit=_limit(np.array([one.gain - one.common for one in found]), margin, GAIN_FLOOR),
-        shape_limit=_limit(np.array([m.shape for m in found]), margin, SHAPE_FLOOR),
-        texture_limit=_limit(np.array([m.texture for m in found]), margin, TEXTURE_FLOOR),
-        step_limit=_limit(np.array([m.step for m in found]), margin, STEP_FLOOR),
-        rough_limit=_limit(np.array([m.rough for m in found]), margin, ROUGH_FLOOR),
-        bright_limit=_tuple(np.max([one.bright for one in seen], axis=0) * margin + BRIGHT_FLOOR),
-        pose=_tuple(usual),
-        pose_limit=_limit(middle, margin, POSE_FLOOR),
-        apart_limit=_limit(pose - usual - middle[:, None], margin, POSE_FLOOR),
-        alike_limit=_alike(seen),
-    )
-
-
-def _limit(deviations: NDArray, margin: float, floor: float | NDArray) -> tuple[float, ...]:
-    return _tuple(np.maximum(np.abs(deviations).max(axis=0) * margin, floor))
-
-
-def _alike(seen: Sequence[Signature]) -> float:
-    """Half way from the best correlation of two neighbours to that of a repeat, and not below the floor."""
-    best = 0.0
-    for one, other in pairwise(seen):
-        if one.rows.shape == other.rows.shape:
-            best = max(best, float(np.median(np.einsum("ck,ck->c", one.noise, other.noise))))
-    return max(ALIKE, (1 + best) / 2)
-
-
 def _numbers(chosen: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(np.flatnonzero(chosen).tolist())
-
-
-def _tuple(values: NDArray) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in np.ravel(values))

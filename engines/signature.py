@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import PanelError
+from engines.grid import Pitch, Waves, waves
 
 Floats = NDArray[np.floating]
 
@@ -35,7 +36,8 @@ class Signature:
     to the level. `rough` [C]: how far the largest difference of neighbouring bands stands above the others, log.
     `spread` [C]: standard deviation of all that was read. `bright` [C]: share of pixels at the upper end. `rows`
     [C, r, W]: raw pixels of a few rows, the first and the last among them; `noise` [C, k]: the inner
-    of them without what is smooth, of unit length, which tells one exposure from another.
+    of them without what is smooth, of unit length, which tells one exposure from another. `waves`: see `engines.grid`;
+    None where no pitch was given.
     """
 
     thumbs: Floats
@@ -46,18 +48,24 @@ class Signature:
     rows: NDArray
     noise: Floats
     aspect: float  # width by height
+    waves: Waves | None = None
 
 
-def signature(frames: NDArray) -> Signature:
+class TooSmallError(PanelError):
+    """Frames of which no signature can be taken."""
+
+
+def signature(frames: NDArray, pitch: Pitch | None = None) -> Signature:
     """The signature of a raw set [C, H, W], uint8 or uint16.
 
     Raises:
-        PanelError: the frames are smaller than 64 px, or no set.
+        TooSmallError: the frames are smaller than 64 px, or no set.
     """
     if frames.ndim != 3 or min(frames.shape[1:]) < LEAST_PX:
-        raise PanelError(f"a set of {frames.shape} has no signature; frames of at least {LEAST_PX} px are needed")
+        raise TooSmallError(f"a set of {frames.shape} has no signature; frames of at least {LEAST_PX} px are needed")
     top = np.iinfo(frames.dtype).max
-    read = _read_rows(frames)  # [C, n, d, W]
+    starts, depth = _starts(frames.shape[1])
+    read = _read_rows(frames, starts, depth)  # [C, n, d, W]
     bands = np.einsum("cndw->cnw", read) * np.float32(1 / (top * read.shape[2]))
     thumbs = np.stack([cv2.resize(band, (CELLS, CELLS), interpolation=cv2.INTER_AREA) for band in bands])
     level = np.einsum("cnw->c", bands) / np.float32(bands[0].size) + SMALLEST
@@ -72,14 +80,19 @@ def signature(frames: NDArray) -> Signature:
         rows=rows,
         noise=_noise(rows[:, 1:-1]),
         aspect=frames.shape[2] / frames.shape[1],
+        waves=waves(read, starts, pitch) / np.float32(top) if pitch else None,
     )
 
 
-def _read_rows(frames: NDArray) -> Floats:
-    """Up to `DEPTH` rows in the middle of every band, [C, n, d, W]."""
-    height = frames.shape[1]
+def _starts(height: int) -> tuple[NDArray[np.integer], int]:
+    """The first of the rows read of every band, up to `DEPTH` in its middle, and how many."""
     depth = min(DEPTH, height // CELLS)
-    starts = (np.arange(CELLS) * height / CELLS + (height / CELLS - depth) / 2).astype(int)
+    return (np.arange(CELLS) * height / CELLS + (height / CELLS - depth) / 2).astype(int), depth
+
+
+def _read_rows(frames: NDArray, starts: NDArray[np.integer], depth: int) -> Floats:
+    """[C, n, d, W]."""
+    height = frames.shape[1]
     rows = (starts[:, None] + np.arange(depth)).ravel()
     chosen = frames if len(rows) == height else frames[:, rows]
     return chosen.reshape(len(frames), CELLS, depth, -1).astype(np.float32)
