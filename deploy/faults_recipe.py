@@ -26,7 +26,7 @@ from pipeline.simulation.plan import Plan
 CELL_PX = 8
 WEIGHTS = (0.4, 0.1, 0.4, 0.1)  # the pixel focus sees a ghost of dust
 LIMIT, LOWEST = 52 / 255, 30 / 255
-SEED, GOOD, DEFECTIVE = 1001, 40, 40
+SEED, GOOD, DEFECTIVE = 1001, 600, 40
 
 
 def network() -> onnx.ModelProto:
@@ -89,7 +89,7 @@ def main(out: Path) -> None:
     session = onnxruntime.InferenceSession(out / recipes.NETWORK)
     plan = PLAN.model_copy(update={"seed": SEED, "pool_good": GOOD, "pool_defective": DEFECTIVE})
     cameras, golden = eyes(plan), []
-    for index in range(400):
+    for index in range(800):
         defective, frames = plan.panel(index).kind is not None, pictured(cameras, index)
         maps, scores = session.run(["map", "score"], {"panels": frames[None].astype(np.float32) / 255})
         name = f"{'defect' if defective else 'good'}_{index:03}"

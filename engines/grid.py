@@ -18,15 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field
 Floats = NDArray[np.floating]
 Waves = NDArray[np.complexfloating]
 
+FEWEST_CHANNELS = 3  # of two, nobody knows which one moved
 PARTS = 7  # of the width, overlapping by half; a tear crosses all of them, a defect does not
 FEW = 2  # parts that may disagree
 LITTLE_MORE = 1.3
-LONGEST_PX, SHORTEST_PX = 24, 3  # a period
+LONGEST_PX, SHORTEST_PX = 24, 3  # a period; along, not more than the rows that are read of a band
 NEAR = 0.2  # of a frequency: so far its neighbours lie
 EDGE = 2  # bands at either end, which show the panel's edge
 FLOORS = 0.02, 0.3  # radians; of a tear, of lying apart
 NEVER = 4.0  # radians: more than any jump
 CLEAR = 0.6  # of the usual amplitude: what is fainter is blurred or badly lit, and its phase is noise
+FEWEST_ROWS = 4  # of a band, to tell a phase from
+LARGEST_USUAL = 0.25  # radians: where good frames jump so far a jump means little
 LEAST_SHARED = 0.7  # coherence of a channel with the others: below it the phase is mostly noise
 LONGEST_TAIL = 6.0  # of the usual jump: where a good set comes further, others will come further still
 TINY = np.float32(1e-9)
@@ -78,7 +81,7 @@ class Grid:
     def _beyond(self, which: int, seen: Waves, limit: Floats, clear: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The channels beyond a limit, the furthest first; the others are then compared without it."""
         named, left = np.zeros(len(seen), np.bool_), np.arange(len(seen))
-        while len(left) > 2:
+        while len(left) >= FEWEST_CHANNELS:
             found = _deviations(seen[left], self._reference[left])[which]
             found *= clear[left] & (found > limit[left])
             if not found.any():
@@ -89,9 +92,14 @@ class Grid:
         return named
 
 
-def find(sets: Sequence[NDArray]) -> Pitch:
-    """The frequencies that stand out most from their neighbours in raw sets [C, H, W]."""
-    return Pitch(_standing_out(sets, -1), _standing_out(sets, -2))
+def find(sets: Sequence[NDArray], depth: int) -> Pitch | None:
+    """The frequencies that stand out most from their neighbours in raw sets [C, H, W]; `depth` rows are read of a band.
+
+    None where nothing can be told from a phase: too few rows, or too few channels to compare.
+    """
+    if depth < FEWEST_ROWS or min(map(len, sets)) < FEWEST_CHANNELS:
+        return None
+    return Pitch(_standing_out(sets, -1, LONGEST_PX), _standing_out(sets, -2, depth))
 
 
 def waves(read: Floats, first_rows: NDArray[np.integer], pitch: Pitch) -> Waves:
@@ -126,7 +134,8 @@ def learn(seen: Sequence[Waves], pitch: Pitch, margin: float) -> GridLimits:
     deviations = np.array([_deviations(one, reference) for one in every])  # [N, 2, C, 2]
     largest = deviations.max(axis=0)
     shared = np.median([_shared(one, reference) for one in every], axis=0) >= LEAST_SHARED
-    short = largest[0] <= np.maximum(LONGEST_TAIL * np.median(deviations[:, 0], axis=0), FLOORS[0])
+    tail = np.maximum(LONGEST_TAIL * np.median(deviations[:, 0], axis=0), FLOORS[0])
+    short = largest[0] <= np.minimum(tail, LARGEST_USUAL)
     tear, apart = np.where(shared & short, np.maximum(largest * margin, np.array(FLOORS)[:, None, None]), NEVER)
     return GridLimits(
         across=pitch.across,
@@ -181,11 +190,11 @@ def _agreed(turns: Waves) -> Floats:
     return np.minimum(total, LITTLE_MORE * most)
 
 
-def _standing_out(sets: Sequence[NDArray], axis: int) -> float:
-    """The frequency whose power is the largest multiple of its neighbours', cycles per px."""
+def _standing_out(sets: Sequence[NDArray], axis: int, longest_px: int) -> float:
+    """The frequency whose power is the largest multiple of its neighbours', cycles per px; periods up to a longest."""
     length = min(one.shape[axis] for one in sets)
     power = np.mean([_power(np.moveaxis(one, axis, -1)[..., :length]) for one in sets], axis=0)
-    tried = np.arange(-(-length // LONGEST_PX), length // SHORTEST_PX + 1)
+    tried = np.arange(-(-length // longest_px), length // SHORTEST_PX + 1)
     reach = np.maximum((NEAR * tried).astype(int), 2)
     around = [np.median(power[max(k - far, 1) : k + far + 1]) for k, far in zip(tried, reach, strict=True)]
     return float(tried[np.argmax(power[tried] / (np.array(around) + TINY))]) / length

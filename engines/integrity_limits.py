@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from engines.errors import PanelError
 from engines.grid import GridLimits, Pitch, find
 from engines.grid import learn as learn_grid
-from engines.reference import FEWEST_TO_VOTE, Reference
-from engines.signature import CELLS, SMALLEST, Floats, Signature, signature
+from engines.reference import Reference
+from engines.signature import CELLS, SMALLEST, Floats, Signature, band_rows, signature
 
 SETS_FOR_PITCH = 8
 ALIKE = 0.95  # least correlation of noise that a repeat has
@@ -65,7 +65,7 @@ def learn(sets: Iterable[NDArray]) -> IntegrityLimits:
     """
     sets = iter(sets)
     first = list(islice(sets, SETS_FOR_PITCH))
-    pitch = find(first) if first and min(map(len, first)) >= FEWEST_TO_VOTE else None
+    pitch = find(first, min(band_rows(one.shape[1])[1] for one in first)) if first else None
     return _learnt([signature(frames, pitch) for frames in chain(first, sets)], pitch)
 
 
@@ -84,7 +84,7 @@ def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
     reference = Reference(packed.astype(np.float32) / np.float32(65535), aspect)
     found = [reference.measure(one, spread, texture) for one in seen]
     margin = 1.25 + 2.5 / np.sqrt(len(seen))
-    grid_margin = margin - 0.1  # phases have short tails
+    grid_margin = 1.1 + 4 / np.sqrt(len(seen))  # phases have short tails, and few sets do not show them
     pose = np.array([one.pose for one in found])
     usual = np.median(pose, axis=0)
     middle = np.median(pose - usual, axis=1)

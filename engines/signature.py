@@ -64,7 +64,7 @@ def signature(frames: NDArray, pitch: Pitch | None = None) -> Signature:
     if frames.ndim != 3 or min(frames.shape[1:]) < LEAST_PX:
         raise TooSmallError(f"a set of {frames.shape} has no signature; frames of at least {LEAST_PX} px are needed")
     top = np.iinfo(frames.dtype).max
-    starts, depth = _starts(frames.shape[1])
+    starts, depth = band_rows(frames.shape[1])
     read = _read_rows(frames, starts, depth)  # [C, n, d, W]
     bands = np.einsum("cndw->cnw", read) * np.float32(1 / (top * read.shape[2]))
     thumbs = np.stack([cv2.resize(band, (CELLS, CELLS), interpolation=cv2.INTER_AREA) for band in bands])
@@ -84,7 +84,7 @@ def signature(frames: NDArray, pitch: Pitch | None = None) -> Signature:
     )
 
 
-def _starts(height: int) -> tuple[NDArray[np.integer], int]:
+def band_rows(height: int) -> tuple[NDArray[np.integer], int]:
     """The first of the rows read of every band, up to `DEPTH` in its middle, and how many."""
     depth = min(DEPTH, height // CELLS)
     return (np.arange(CELLS) * height / CELLS + (height / CELLS - depth) / 2).astype(int), depth
