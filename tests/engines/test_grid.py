@@ -40,6 +40,14 @@ def test_the_pitch_is_found() -> None:
     assert (limits.across, limits.along) == (1 / PITCH, 1 / PITCH)
 
 
+def silent(frames: np.ndarray) -> bool:
+    """Whether the grid itself, whatever else is looked at, finds nothing."""
+    taught = guard().limits.grid
+    seen = signature(frames, grid.Pitch(1 / PITCH, 1 / PITCH)).waves
+    assert taught is not None and seen is not None
+    return not np.any(grid.Grid(taught).judge(seen))
+
+
 @ALWAYS_THE_SAME
 @given(st.integers(1000, 9000))
 def test_good_panels_raise_nothing(seed: int) -> None:
@@ -79,18 +87,13 @@ def test_a_defect_is_no_tear(seed: int, x: int, y: int, size: int, change: int) 
     frames = panel(seed)
     part = frames[:, y : y + size, x : x + size]
     frames[:, y : y + size, x : x + size] = np.clip(part.astype(int) + change, 0, 255).astype(np.uint8)
-    assert guard().examine(frames) is None
+    assert silent(frames)
 
 
 def test_a_frame_without_contrast_is_not_judged_by_its_grid() -> None:
     frames = panel(2000)
     frames[1] = np.clip(np.random.default_rng(0).normal(LEVELS[1] * 0.75, 1, frames[1].shape), 0, 255)
-    taught = guard().limits.grid
-    assert taught is not None
-    waves = signature(frames, grid.Pitch(1 / PITCH, 1 / PITCH)).waves
-    assert waves is not None
-    torn, apart = grid.Grid(taught).judge(waves)
-    assert not torn.any() and not apart.any()
+    assert silent(frames)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
