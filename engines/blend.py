@@ -49,6 +49,13 @@ class Blend(nn.Module):
             learn_moments(self.mean, self.std, map(self.raw, batches()))
 
 
+def chosen_kind(wanted: str, channels: int) -> str:
+    """The kind of a `Blend` of so many channels: `wanted`, or with "auto" the first that fits."""
+    if wanted == "auto":
+        return {1: "repeat", 3: "colour"}.get(channels, "statistics")
+    return wanted
+
+
 def statistics(x: Tensor) -> Tensor:
     """Mean, largest minus smallest, and deviation over the channels: [N, C, H, W] -> [N, 3, H, W]."""
     mean = x.mean(1, keepdim=True)

@@ -28,15 +28,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.backbones import STRIDES, TEACHERS, Backbone, ThinResNet, ThinVgg, load_weights
-from engines.blend import Batches, Blend
-from engines.compare import cosine_distance, flattened_distance, fuse, gaussian, interpolation, top_mean, value_distance
+from engines.blend import Batches, Blend, chosen_kind
+from engines.compare import cosine_distance, flattened_distance, fuse, interpolation, value_distance
+from engines.located import Located
 from engines.methods import MethodSettings, Stage
 from engines.zones import TopMean
 
 needs_defects = False
 
-TOP_SHARE = 0.01
-POSITION_SIGMA = 3.0  # cells
 PROBE_WEIGHT = 8.0  # of a defective cell, of which there are few
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
@@ -79,16 +78,14 @@ class Settings(MethodSettings):
         return strides
 
 
-class Mkd(nn.Module):
+class Mkd(Located):
     """See `engines.methods.Model`."""
-
-    position: Tensor
-    score_weight: Tensor
 
     def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
-        self.blend = Blend(_blend_kind(settings.blend, channels), channels)
+        self.corrected = settings.position_correction
+        self.blend = Blend(chosen_kind(settings.blend, channels), channels)
         self.teacher = TEACHERS[settings.teacher].trunk(settings.strides)
         self.student, heads = _student(settings, self.teacher)
         self.heads = nn.ModuleList(heads)
@@ -105,9 +102,7 @@ class Mkd(nn.Module):
             down, across = interpolation(height, rows, settings.smooth), interpolation(width, columns, settings.smooth)
             self.register_buffer(f"rows{level}", torch.from_numpy(down), persistent=False)
             self.register_buffer(f"columns{level}", torch.from_numpy(across), persistent=False)
-        self.register_buffer("position", torch.zeros(height, width))
-        self.register_buffer("score_weight", torch.ones(2 if settings.direction == "location" else 1))
-        self.top_count = max(1, round(TOP_SHARE * height * width))
+        self.place(height, width, 2 if settings.direction == "location" else 1)
 
     def train(self, mode: bool = True) -> "Mkd":
         super().train(mode)
@@ -152,32 +147,21 @@ class Mkd(nn.Module):
             losses.append(functional.binary_cross_entropy_with_logits(probe(level), cells, weight))
         return torch.stack(losses).sum()
 
-    def fit_output(self, batches: Batches) -> None:
-        with torch.no_grad():
-            if self.settings.position_correction:
-                self.position.copy_(self._mean_map(batches))
-            parts = torch.cat([self._answer(batch)[1] for batch in batches()])
-        per_spread = 1 / parts.std(0).clamp(min=1e-6)
-        self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum())
-
     def score_rule(self) -> tuple[TopMean, ...]:
         """The two parts of the map that are scored; none where the score is the paper's own sum."""
         if self.settings.direction == "flattened":
             return ()
-        counts = (1, self.top_count)
-        return tuple(TopMean(cells=each, weight=float(w)) for each, w in zip(counts, self.score_weight, strict=True))
+        return super().score_rule()
 
-    def forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        map, parts = self._answer(batch)
-        return map, (parts * self.score_weight).sum(1)
+    def distance(self, batch: Tensor) -> Tensor:
+        return self._fused(self._pairs(batch))
 
-    def _answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The map [N, h, w] and what the score is made of [N, 2], or [N, 1] with the flattened direction."""
+    def answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Located` has it; with the flattened direction the score is the paper's own sum, [N, 1]."""
+        if self.settings.direction == "location":
+            return super().answer(batch)
         pairs = self._pairs(batch)
-        map = self._fused(pairs) - self.position
-        if self.settings.direction == "flattened":
-            return map, self._whole(pairs)[:, None]
-        return map, torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
+        return self._fused(pairs) - self.position, self._whole(pairs)[:, None]
 
     def _pairs(self, batch: Tensor) -> Pairs:
         return self._compared(self.blend(batch))
@@ -205,13 +189,6 @@ class Mkd(nn.Module):
         rows = [self.get_buffer(f"rows{level}") for level in levels]
         return fuse(self._distances(pairs), rows, [self.get_buffer(f"columns{level}") for level in levels])
 
-    def _mean_map(self, batches: Batches) -> Tensor:
-        maps = torch.cat([self._fused(self._pairs(batch)) for batch in batches()])
-        mean = maps.mean(0)
-        rows, columns = (torch.from_numpy(gaussian(size, POSITION_SIGMA)).float() for size in mean.shape)
-        smooth = rows @ mean @ columns.T
-        return smooth - smooth.mean()
-
 
 def build(channels: int, settings: Settings) -> Mkd:
     """An untaught model for sets of `channels` channels."""
@@ -235,9 +212,3 @@ def _student(settings: Settings, teacher: Backbone) -> tuple[Backbone, list[nn.M
     student = ThinResNet(settings.student_width, settings.student_blocks, settings.strides)
     pairs = zip(student.widths, teacher.widths, strict=True)
     return student, [nn.Conv2d(inside, outside, 1) for inside, outside in pairs]
-
-
-def _blend_kind(wanted: str, channels: int) -> str:
-    if wanted == "auto":
-        return {1: "repeat", 3: "colour"}.get(channels, "statistics")
-    return wanted

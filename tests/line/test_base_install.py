@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TEACH = {"torch", "onnx", "onnxscript", "onnx_ir", "sklearn", "matplotlib", "safetensors", "torchvision"}
-NEED_TEACH = ("engines/methods/", "engines/backbones/", "engines/blend.py", "engines/convex.py")
+NEED_TEACH = ("engines/methods/", "engines/backbones/", "engines/blend.py", "engines/convex.py", "engines/located.py")
 CALIBRATION = ("calibration/__init__.py", "calibration/panels.py")
 PROGRAM = """
 import sys
