@@ -6,7 +6,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TEACH = {"torch", "onnx", "onnxscript", "onnx_ir", "sklearn", "matplotlib", "safetensors", "torchvision"}
-NEED_TEACH = ("engines/methods/", "engines/backbones/", "engines/blend.py", "engines/convex.py", "engines/located.py")
+NEED_TEACH = (
+    "engines/methods/",
+    "engines/backbones/",
+    "engines/blend.py",
+    "engines/convex.py",
+    "engines/located.py",
+    "engines/patches.py",
+    "engines/segmentation.py",
+)
 CALIBRATION = ("calibration/__init__.py", "calibration/panels.py")
 PROGRAM = """
 import sys
