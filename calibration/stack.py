@@ -71,7 +71,7 @@ def read_labelled(panels: PanelSet, geometry: Resize) -> tuple[NDArray, NDArray[
     Raises:
         PanelError: one has no mask, or cannot be read.
     """
-    found = [panel for defect in panels.defects("train") for panel in panels.panels("train", defect)]
+    found = [panel for panel in panels.panels("train") if panel.defect != GOOD]
     pairs = [_labelled(panels, panel, geometry) for panel in found]
     return (np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])) if pairs else None
 

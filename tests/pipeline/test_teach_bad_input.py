@@ -78,6 +78,19 @@ def test_labelled_panels_need_masks_of_their_size(folder: Path) -> None:
     assert "d1_mask.png: is 63x64 uint8, but its panel is 64x64" in refused(folder)
 
 
+def test_only_defective_panels_are_labelled_ones(folder: Path) -> None:
+    assert read_labelled(PanelSet(folder), SIZE) is None
+    write_panel(folder / "train" / "pit", "d1", frames(1, 0.6), CHANNELS)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:30, 20:30] = 255
+    (folder / "ground_truth" / "pit").mkdir(parents=True)
+    cv2.imencode(".png", mask)[1].tofile(folder / "ground_truth" / "pit" / "d1_mask.png")
+    labelled = read_labelled(PanelSet(folder), SIZE)
+    assert labelled is not None
+    np.testing.assert_array_equal(labelled[0], frames(1, 0.6)[None])
+    np.testing.assert_array_equal(labelled[1], mask[None] > 0)
+
+
 def test_doubts_are_said_on_stderr_before_anything_else(folder: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra [teach]")
     good = folder / "train" / "good"
