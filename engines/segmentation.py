@@ -74,8 +74,10 @@ class Decoder(nn.Module):
 
     def reach(self, finest: int = STRIDES[0]) -> int:
         """Pixels by which a cell sees farther than a cell of the coarsest level, where the finest has this stride."""
-        strides = [finest * 2**level for level in range(len(self.blocks) + 1)]
-        return sum(4 * stride for stride in strides) + 2 * finest
+        cells = 3 + 4  # of the finest level: the last convolution's and those before it
+        for _ in self.blocks:
+            cells = cells // 2 + 1 + 4  # those above that many, at worst, and the convolutions' own
+        return (cells - 1) * finest * 2 ** len(self.blocks)
 
 
 def _two(inside: int, outside: int) -> nn.Sequential:
