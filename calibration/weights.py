@@ -15,6 +15,5 @@ def fetch(method: str, settings: dict[str, Any], mirror: str | None, tell: Tell)
         UsageError: a setting is wrong, the teacher has no published weights, or the download failed.
     """
     chosen = methods.settings_of(methods.load(method), settings)
-    teacher = getattr(chosen, "teacher", None)
-    if teacher is not None:
+    for teacher in methods.teachers(methods.load(method), chosen):
         backbones.download(teacher, mirror or backbones.SOURCE, tell)

@@ -38,7 +38,7 @@ class Located(nn.Module):
                 self.position.copy_(self._mean_map(batches))
             parts = torch.cat([self.answer(batch)[1] for batch in batches()])
         per_spread = 1 / parts.std(0).clamp(min=1e-6)
-        self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum())
+        self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum().clamp(min=1e-6))
 
     def score_rule(self) -> tuple[TopMean, ...]:
         """How the score follows from the map, see `engines.methods.Model`."""

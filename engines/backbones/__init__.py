@@ -7,8 +7,8 @@ from engines.backbones.backbone import STRIDES, Backbone, windows
 from engines.backbones.download import SOURCE
 from engines.backbones.mobile import EfficientNetB0, MobileNetV2
 from engines.backbones.patch import PatchDescription
-from engines.backbones.resnet import ResNet, ThinResNet
-from engines.backbones.teachers import IMAGENET_MEAN, IMAGENET_STD, TEACHERS, Teacher, download, load_weights
+from engines.backbones.resnet import ReducedResNet, ResNet, ThinResNet
+from engines.backbones.teachers import IMAGENET_MEAN, IMAGENET_STD, TEACHERS, Teacher, at_hand, download, load_weights
 from engines.backbones.vgg import ThinVgg, Vgg16
 
 Trunk = ThinResNet  # the name under which methods first knew it
@@ -23,12 +23,14 @@ __all__ = [
     "EfficientNetB0",
     "MobileNetV2",
     "PatchDescription",
+    "ReducedResNet",
     "ResNet",
     "Teacher",
     "ThinResNet",
     "ThinVgg",
     "Trunk",
     "Vgg16",
+    "at_hand",
     "download",
     "load_weights",
     "receptive_field_px",

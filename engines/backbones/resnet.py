@@ -78,11 +78,34 @@ class ThinResNet(ResNet):
         super().__init__((blocks,) * 4, width, strides=strides)
 
 
-def _parts(blocks: Sequence[int], width: int, kind: Literal["basic", "bottleneck"], wide: int) -> Iterator[Part]:
+class ReducedResNet(Backbone):
+    """MixedTeacher's student: ResNet-18 with one block a level, the first of them with stride 2 as well.
+
+    So its levels have strides 8, 16 and 32 and the 64, 128 and 256 channels that ResNet-18 has at 4, 8 and 16.
+    """
+
+    def __init__(self, strides: Sequence[int] = (8, 16)) -> None:
+        super().__init__(_reduced(), strides)
+
+
+def _reduced(width: int = 64) -> Iterator[Part]:
+    yield from _stem(width)
+    inside = width
+    for level in range(3):
+        outside = width * 2**level
+        yield Part(f"layer{level + 1}", nn.Sequential(BasicBlock(inside, outside, outside, 2)), outside)
+        inside = outside
+
+
+def _stem(width: int) -> Iterator[Part]:
     yield Part("conv1", nn.Conv2d(3, width, 7, 2, 3, bias=False))
     yield Part("bn1", nn.BatchNorm2d(width))
     yield Part("relu", nn.ReLU())
     yield Part("maxpool", nn.MaxPool2d(3, 2, 1))
+
+
+def _parts(blocks: Sequence[int], width: int, kind: Literal["basic", "bottleneck"], wide: int) -> Iterator[Part]:
+    yield from _stem(width)
     block, growth = (BasicBlock, 1) if kind == "basic" else (Bottleneck, 4)
     inside = width
     for level, count in enumerate(blocks):

@@ -105,6 +105,16 @@ def download(kind: str, source: str = SOURCE, tell: Tell = lambda phase, done, t
     fetch(teacher.published, cache(), source, tell)
 
 
+def at_hand(kind: str, folder: Path | None) -> bool:
+    """Whether `load_weights` would find a file; what is in it is not looked at."""
+    teacher = TEACHERS[kind]
+    if teacher.file is None:
+        return True
+    if folder is not None:
+        return any(Path(folder).glob(teacher.file))
+    return teacher.published is not None and kept(teacher.published, cache()) is not None
+
+
 def load_weights(trunk: Backbone, kind: str, folder: Path | None) -> tuple[str, str]:
     """Fill a teacher's trunk; returns what it is, for the manifest, and the SHA-256 of its file ("" without).
 

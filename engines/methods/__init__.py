@@ -100,6 +100,46 @@ class Method(Protocol):
         ...
 
 
+class Selectable(Protocol):
+    """What a method's file offers, besides `Method`, where teaching can choose the levels that are compared.
+
+    Its models have `level_maps(batch)`: [N, levels, h, w], the distance of each level at each location.
+    """
+
+    def candidates(self, settings: MethodSettings) -> tuple[str, ...]:
+        """The levels to choose from, the shallowest first; none where the settings name theirs."""
+        ...
+
+    def with_levels(self, settings: MethodSettings, levels: Sequence[str]) -> MethodSettings:
+        """The settings with these levels, in the order in which the method keeps them."""
+        ...
+
+    def fusion(self, settings: MethodSettings) -> Any:
+        """From the maps of the settings' levels to map and score: has `fit_output`, and answers as a `Model` does."""
+        ...
+
+
+def teachers(method: Any, settings: MethodSettings) -> tuple[str, ...]:
+    """The teachers that a method with these settings would use, for those who download them."""
+    if hasattr(method, "teachers"):
+        return tuple(method.teachers(settings))
+    return (kind,) if (kind := getattr(settings, "teacher", None)) else ()
+
+
+def settled(method: Any, settings: MethodSettings, weights: Path | None) -> MethodSettings:
+    """The settings with everything decided that they leave to the weights at hand in the folder `weights`.
+
+    Raises:
+        UsageError: none of the weights that would do is there.
+    """
+    return method.settled(settings, weights) if hasattr(method, "settled") else settings
+
+
+def candidates(method: Any, settings: MethodSettings) -> tuple[str, ...]:
+    """The levels among which teaching has to choose, see `Selectable`; mostly none."""
+    return tuple(method.candidates(settings)) if hasattr(method, "candidates") else ()
+
+
 def score_rule(model: Any) -> tuple[TopMean, ...]:
     """How the model's score follows from its map, see `Model`; empty where it does not say."""
     return tuple(model.score_rule()) if hasattr(model, "score_rule") else ()
