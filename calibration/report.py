@@ -30,9 +30,15 @@ class Good:
 
 
 def write(
-    path: Path, detector: Detector, losses: Sequence[float], good: Good, suspects: Suspects, remark: str | None
+    path: Path,
+    detector: Detector,
+    losses: Sequence[float],
+    good: Good,
+    suspects: Suspects,
+    remark: str | None,
+    more: Sequence[str] = (),
 ) -> None:
-    """Write the report of the recipe that `detector` has open. `losses` are one a step."""
+    """Write the report of the recipe that `detector` has open. `losses` are one a step; `more` are further sections."""
     manifest, limits = detector.manifest, detector.limits
     drawn = list(synthetic(detector, good))
     names = [channel.name for channel in manifest.channels]
@@ -50,6 +56,7 @@ def write(
         pages.section("Synthetic defects that score highest", _gallery(_worst(drawn, -1), detector)),
         pages.section("Good panels with the highest scores", _suspects(suspects), _goods(good, -1, detector, names)),
         pages.section("Good panels with the lowest scores", _goods(good, 1, detector, names)),
+        *more,
         pages.section("Learning curve", pages.curve(losses)),
         pages.section("What it was made from", pages.table((), _facts(manifest).items())),
     ]

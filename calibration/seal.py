@@ -35,6 +35,7 @@ class Draft:
     training: Training
     losses: Sequence[float]
     rule: tuple[TopMean, ...] = ()  # how the score follows from the map, as the method states it
+    more: tuple[str, ...] = ()  # sections of the report
 
     def facts(self, dtype: str) -> dict[str, Any]:
         """What the manifest says before there are limits."""
@@ -110,7 +111,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
     tell("reporting", 0, 1)
     with open_detector(recipe.write(draft.folder, {**facts, "limits": limits})) as detector:
         seen = report.Good(panels.names, panels.frames, good.maps, good.scores)
-        report.write(draft.folder / "report.html", detector, draft.losses, seen, found, remark)
+        report.write(draft.folder / "report.html", detector, draft.losses, seen, found, remark, draft.more)
     recipe.write(draft.folder, {**facts, "limits": limits})
     return remark, found
 

@@ -2,7 +2,7 @@
 
 Limits come from cross-fitted scores: the good panels are parted into folds, each fold is scored by a network that was
 taught from the others, and the recipe's network is then taught from all. Every fold is scored on the production path,
-exported and in `engines.detector`.
+exported and in `engines.detector`. Levels that a method leaves to teaching are chosen before the folds.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import resource
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calibration import levels
 from calibration.export import export, prove
 from calibration.fit import Checkpoint, Defective, Material, fit
 from calibration.panels import PanelSet
@@ -79,7 +80,7 @@ def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Tau
     """
     started = time.monotonic()
     place = _place(request.out)
-    lesson = _prepared(place, request, tell)
+    lesson = _with_levels(_prepared(place, request, tell))
     parity, remark, found = _teach_into(place, lesson)
     place.rename(request.out)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -97,6 +98,7 @@ class Lesson:
     material: Material
     work: Path
     tell: Tell
+    choice: levels.Choice | None = None
 
     def untaught(self) -> tuple[Any, tuple[str, str]]:
         """A fresh model with its teacher, and that one's name and SHA-256."""
@@ -107,7 +109,7 @@ class Lesson:
 
 def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
     method = methods.load(request.method)
-    settings = methods.settings_of(method, request.settings)
+    settings = methods.settled(method, methods.settings_of(method, request.settings), request.teacher_weights)
     geometry = Resize(height=settings.height, width=settings.width)
     good = read_good(request.panels, geometry, tell)
     labelled = read_labelled(request.panels, geometry)
@@ -122,6 +124,19 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
         )
     _same_or_anew(work, _name_of(lesson))
     return lesson
+
+
+def _with_levels(lesson: Lesson) -> Lesson:
+    """The lesson with the levels chosen that its settings leave to teaching."""
+    there = methods.candidates(lesson.method, lesson.settings)
+    if not there:
+        return lesson
+    request, material = lesson.request, lesson.material
+    if request.hold_out_every is not None:
+        material = material.without(_kept_back(len(material.good.names), 2, request.hold_out_every)[0])
+    place = (request.teacher_weights, lesson.work)
+    choice = levels.chosen(lesson.method, lesson.settings, there, material, *place, lesson.tell)
+    return replace(lesson, settings=lesson.method.with_levels(lesson.settings, choice.levels), choice=choice)
 
 
 def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None, Suspects]:
@@ -189,7 +204,8 @@ def _taught(lesson: Lesson, material: Material, title: str) -> tuple[Any, tuple[
 
 def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float], rule: tuple[TopMean, ...]) -> Draft:
     request, plain = lesson.request, lesson.settings.model_dump(mode="json")
-    return Draft(folder, request.panels, request.method, plain, lesson.geometry, facts, losses, rule)
+    more = (levels.section(lesson.choice),) if lesson.choice else ()
+    return Draft(folder, request.panels, request.method, plain, lesson.geometry, facts, losses, rule, more)
 
 
 def _training(
@@ -200,6 +216,7 @@ def _training(
     facts = {"loss": round(float(np.mean(losses[-20:])), 6), "steps": len(losses), "torch": str(torch.__version__)}
     limits = f"cross-fitted in {request.folds} folds" if request.hold_out_every is None else "held-out panels"
     shown = {"defects": seen} if lesson.method.needs_defects else {}
+    shown |= {"levels chosen": lesson.choice.said()} if lesson.choice else {}
     return Training(
         panels=counts[0],
         held_out=counts[1],

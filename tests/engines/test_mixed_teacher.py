@@ -93,8 +93,9 @@ def test_the_reduced_student_is_the_papers() -> None:
     student = ReducedResNet()
     assert (student.strides, student.widths) == ((8, 16), (64, 128))
     assert student.names == ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2")
-    layers = [layer for layer in student.modules() if isinstance(layer, torch.nn.Conv2d)]
-    assert [(layer.kernel_size[0], layer.stride[0]) for layer in layers] == [(7, 2)] + [(3, 2), (3, 1), (1, 2)] * 2
+    steps = [(layer.kernel_size, layer.stride) for layer in student.modules() if isinstance(layer, torch.nn.Conv2d)]
+    block = [((3, 3), (2, 2)), ((3, 3), (1, 1)), ((1, 1), (2, 2))]
+    assert steps == [((7, 7), (2, 2)), *block, *block]
     assert 0.30e6 < sum(weights.numel() for weights in student.parameters()) < 0.34e6
 
 
