@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from calibration.export import export, prove  # noqa: E402
+from calibration.fit import Checkpoint, Material, fit  # noqa: E402
 from calibration.limits import set_limits  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
 from engines import methods, zones  # noqa: E402
@@ -181,6 +182,21 @@ def test_the_maximum_alone_ranks_panels_as_the_papers_score_does() -> None:
     assert [part.cells for part in model.score_rule() if part.weight] == [1]
     with torch.no_grad():
         assert float(model(panels())[1].mean()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("course", ["joint", "after"])
+def test_either_course_is_taught_from_good_panels_and_synthetic_defects(course: str, tmp_path: Path) -> None:
+    schedule = {"image_passes": 8, "batch": 4}
+    chosen = of(course=course, decoder_passes=8, schedule=schedule)
+    model = adps.build(2, chosen)
+    good = Stack((panels(8, 2).numpy() * 255).astype(np.uint8), tuple("abcdefgh"), 16)
+    told: list[str] = []
+    material = Material(good, ("bright_surface", "dark_surface"), 0)
+    fit(model, material, chosen.schedule, Checkpoint(tmp_path / "c.pt"), lambda name, done, total: told.append(name))
+    assert list(dict.fromkeys(told)) == {"joint": ["student and decoder"], "after": ["student", "decoder"]}[course]
+    with torch.no_grad():
+        scores = torch.cat([model(batch)[1] for batch in material.batches()])
+    assert float(scores.mean()) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("sure", [0.0, 5.0, 9.0])
