@@ -64,7 +64,7 @@ class Settings(MethodSettings):
     smooth: Annotated[float, Field(ge=0, le=8)] = 1.0
     position_correction: bool = True
 
-    @field_validator("levels", mode="plain")
+    @field_validator("levels", mode="before")
     @classmethod
     def _of_those_there_are(cls, levels: Any) -> Any:
         if levels == "auto":

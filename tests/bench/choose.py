@@ -101,7 +101,8 @@ def measured(one: Trial, name: str, weights: Path, side: int) -> dict[str, Any]:
     """Image AUROC and pixel AP, mean over kinds, and how far the loss of a channel lifts good panels' scores."""
     kind, changes = CANDIDATES[name]
     method = methods.load(kind)
-    settings = methods.settings_of(method, {"height": side, "width": side, **SHORT, **changes})
+    plain = {"height": side, "width": side, **SHORT, **changes}
+    settings = methods.settled(method, methods.settings_of(method, plain), weights)
     torch.manual_seed(one.material.seed)
     model: Any = method.build(len(one.material.channels), settings)
     method.load_teacher(model, weights)
