@@ -69,3 +69,15 @@ def test_a_teacher_made_here_asks_no_server() -> None:
         with pytest.raises(UsageError, match="500"):
             weights.fetch("mkd", {"teacher": "vgg16"}, server.url, lambda phase, done, total: None)
         assert server.asked == ["/models/vgg16-397923af.pth"]
+
+
+def test_every_teacher_of_a_method_is_fetched() -> None:
+    from calibration import weights
+
+    late = {"levels": ["late16"]}
+    with serving(lambda handler: handler.send_error(500)) as server:
+        for settings in (late, late | {"second": "mobilenet_v2"}, {}):
+            with pytest.raises(UsageError, match="500"):
+                weights.fetch("mixed_teacher", settings, server.url, lambda phase, done, total: None)
+        names = ["efficientnet_b0_rwightman-7f5810bc.pth", "mobilenet_v2-b0353104.pth", NAME]
+        assert server.asked == [f"/models/{name}" for name in names]
