@@ -29,7 +29,7 @@ FLOORS = 0.02, 0.3  # radians; of a tear, of lying apart
 NEVER = 4.0  # radians: more than any jump
 CLEAR = 0.6  # of the usual amplitude: what is fainter is blurred or badly lit, and its phase is noise
 FEWEST_ROWS = 4  # of a band, to tell a phase from
-LARGEST_USUAL = 0.25  # radians: where good frames jump so far a jump means little
+LARGEST_USUAL = 0.25  # radians: where good frames come so far, nothing is concluded
 LEAST_SHARED = 0.7  # coherence of a channel with the others: below it the phase is mostly noise
 LONGEST_TAIL = 6.0  # of the usual jump: where a good set comes further, others will come further still
 TINY = np.float32(1e-9)
@@ -122,29 +122,36 @@ def waves(read: Floats, first_rows: NDArray[np.integer], pitch: Pitch) -> Waves:
 def learn(seen: Sequence[Waves], pitch: Pitch, margin: float) -> GridLimits:
     """Limits from the waves of good sets: the largest deviation of any, and the margin; never below the floors."""
     every = np.array(seen)
+    packed = _mean_against_strongest(every).view(np.float32).astype("<f2")
+    reference = packed.astype(np.float32).view(np.complex64)
+    shared = np.median([_shared(one, reference) for one in every], axis=0) >= LEAST_SHARED
+    tear, apart = _limits(np.array([_deviations(one, reference) for one in every]), shared, margin)
+    return GridLimits(
+        across=pitch.across,
+        along=pitch.along,
+        reference=b64encode(packed.tobytes()).decode(),
+        strength=_tuple(np.median([_strength(one) for one in every], axis=0)),
+        tear_limit=_tuple(tear),
+        apart_limit=_tuple(apart),
+    )
+
+
+def _mean_against_strongest(every: Waves) -> Waves:
+    """Mean of the sets' waves relative to the strongest channel, [C, 2, n, parts]; a weak one weighs a little more."""
     anchor = np.abs(every).mean(axis=(0, 2, 3, 4)).argmax()
     strongest = every[:, anchor : anchor + 1]
     mean = (every * np.conj(strongest) / (np.abs(strongest) + TINY)).mean(axis=0)
     usual = np.sqrt((np.abs(mean) ** 2).mean(axis=(2, 3), keepdims=True))
-    packed = (mean / (usual**1.5 + TINY)).astype(np.complex64)
-    packed /= np.abs(packed).max() + TINY
-    halves = packed.view(np.float32).astype("<f2")
-    reference = halves.astype(np.float32).view(np.complex64)
-    strength = np.median([_strength(one) for one in every], axis=0)
-    deviations = np.array([_deviations(one, reference) for one in every])  # [N, 2, C, 2]
-    largest = deviations.max(axis=0)
-    shared = np.median([_shared(one, reference) for one in every], axis=0) >= LEAST_SHARED
-    tail = np.maximum(LONGEST_TAIL * np.median(deviations[:, 0], axis=0), FLOORS[0])
-    short = largest[0] <= np.minimum(tail, LARGEST_USUAL)
-    tear, apart = np.where(shared & short, np.maximum(largest * margin, np.array(FLOORS)[:, None, None]), NEVER)
-    return GridLimits(
-        across=pitch.across,
-        along=pitch.along,
-        reference=b64encode(halves.tobytes()).decode(),
-        strength=_tuple(strength),
-        tear_limit=_tuple(tear),
-        apart_limit=_tuple(apart),
-    )
+    weighed = (mean / (usual**1.5 + TINY)).astype(np.complex64)
+    return weighed / (np.abs(weighed).max() + TINY)
+
+
+def _limits(deviations: Floats, shared: NDArray[np.bool_], margin: float) -> Floats:
+    """Of tear and apart, [2, C, 2], from deviations of good sets [N, 2, C, 2]; `NEVER` where they tell too little."""
+    largest, floors = deviations.max(axis=0), np.array(FLOORS)[:, None, None]
+    tail = np.maximum(LONGEST_TAIL * np.median(deviations, axis=0), floors)
+    sure = shared & (largest <= np.minimum(tail, LARGEST_USUAL))
+    return np.where(sure, np.maximum(largest * margin, floors), NEVER)
 
 
 def _deviations(seen: Waves, reference: Waves) -> tuple[Floats, Floats]:
