@@ -116,9 +116,14 @@ def _wins(scores: Scores) -> NDArray[np.float64]:
 
 
 def chosen(
-    method: Any, settings: MethodSettings, candidates: Sequence[str], material: Material, weights: Path | None,
-    work: Path, tell: Tell,
-) -> Choice:  # fmt: skip
+    method: Any,
+    settings: MethodSettings,
+    candidates: Sequence[str],
+    material: Material,
+    weights: Path | None,
+    work: Path,
+    tell: Tell,
+) -> Choice:
     """The levels for this material. What was found is kept in the folder `work` and not looked for again.
 
     Raises:

@@ -216,7 +216,7 @@ def _training(
     facts = {"loss": round(float(np.mean(losses[-20:])), 6), "steps": len(losses), "torch": str(torch.__version__)}
     limits = f"cross-fitted in {request.folds} folds" if request.hold_out_every is None else "held-out panels"
     shown = {"defects": seen} if lesson.method.needs_defects else {}
-    shown |= {"levels chosen": lesson.choice.said()} if lesson.choice else {}
+    shown |= {"level_choice": lesson.choice.said()} if lesson.choice else {}
     return Training(
         panels=counts[0],
         held_out=counts[1],

@@ -70,7 +70,7 @@ def test_levels_are_chosen_once_and_told_in_manifest_and_report(weights: Path, t
     levels = manifest.settings["levels"]
     assert levels and manifest.settings["second"] == "mobilenet_v2"
     assert manifest.training.facts["levels"] == " ".join(levels)
-    assert all(level in str(manifest.training.facts["levels chosen"]) for level in ("early4", "late32", *levels))
+    assert all(level in str(manifest.training.facts["level_choice"]) for level in ("early4", "late32", *levels))
     assert "<h2>Levels compared</h2>" in (out / "report.html").read_text()
     with open_detector(taught.recipe) as detector:
         for golden in taught.recipe.golden:
