@@ -133,6 +133,8 @@ def test_a_stage_moves_its_own_student_alone_and_lowers_its_loss() -> None:
         losses = trained(stage, model, 8)
         assert losses[-1] < losses[0]
         moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+        own = {id(value) for name, value in model.named_parameters() if name.startswith(mine)}
+        assert {id(value) for value in stage.parameters} == own
         assert moved and all(name.startswith(mine) for name in moved)
 
 
