@@ -124,7 +124,7 @@ def chosen(
     work: Path,
     tell: Tell,
 ) -> Choice:
-    """The levels for this material. What was found is kept in the folder `work` and not looked for again.
+    """The levels for this material. What was found is kept in the folder `work`, as are levels taught until then.
 
     Raises:
         UsageError: weights are missing, or a training went astray.
@@ -141,6 +141,8 @@ def chosen(
     part = known.with_suffix(".part")
     part.write_bytes(adapter.dump_json(found))
     part.replace(known)
+    for level in candidates:
+        (work / f"level_{level}.pt").unlink()
     return found
 
 
@@ -164,9 +166,7 @@ def _maps(trial: Trial, level: str, tell: Tell) -> tuple[Tensor, Tensor]:
     torch.manual_seed(trial.material.seed)
     model = trial.method.build(len(trial.material.channels), settings)
     trial.method.load_teacher(model, trial.weights)
-    checkpoint = Checkpoint(trial.work / f"level_{level}.pt")
-    fit(model, trial.material, settings.schedule, checkpoint, tell)
-    checkpoint.path.unlink()
+    fit(model, trial.material, settings.schedule, Checkpoint(trial.work / f"level_{level}.pt"), tell)
     asked = trial.asked.reshape(-1, *trial.asked.shape[2:])
     with torch.no_grad():
         taught = torch.cat([model.level_maps(batch) for batch in trial.material.batches()])

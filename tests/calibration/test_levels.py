@@ -106,6 +106,10 @@ def test_levels_that_see_different_defects_are_taken_together() -> None:
     assert "one + other" in levels.section(found) and "taken" in levels.section(found)
 
 
+class PowerCutError(Exception):
+    """The power went."""
+
+
 def taught_from(count: int = 12) -> Material:
     frames = np.random.default_rng(0).integers(60, 120, (count, 3, 64, 64), dtype=np.uint8)
     return Material(Stack(frames, tuple(f"p{n}" for n in range(count)), 16), ("dark_left", "dark_right", "bright"), 5)
@@ -123,23 +127,30 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_levels_of_real_students_are_compared_once_and_the_choice_is_kept(weights: Path) -> None:
+def test_every_level_is_taught_once_whatever_interrupts_it_and_the_choice_is_kept(weights: Path) -> None:
     values = {"height": 64, "width": 64, "levels": "auto", "choice_passes": 8, "schedule": {"batch": 4}}
     settings = methods.settled(mixed_teacher, methods.settings_of(mixed_teacher, values), weights)
     there = methods.candidates(mixed_teacher, settings)
     told: list[str] = []
+    titles = [f"levels, {level} ({number} of 6)" for number, level in enumerate(there, 1)]
 
-    def found(folder: Path) -> levels.Choice:
-        material = taught_from()
-        return levels.chosen(
-            mixed_teacher, settings, there, material, folder, weights, lambda phase, done, total: told.append(phase)
-        )
+    def found(folder: Path, cut: str = "") -> levels.Choice:
+        def tell(phase: str, done: int, total: int) -> None:
+            told.append(phase)
+            if phase == cut:
+                raise PowerCutError
 
+        return levels.chosen(mixed_teacher, settings, there, taught_from(), folder, weights, tell)
+
+    with pytest.raises(PowerCutError):
+        found(weights, cut=titles[2])
+    assert set(told) == set(titles[:3])
+    told.clear()
     choice = found(weights)
     assert {one.levels[0] for one in choice.tried if len(one.levels) == 1} == set(there)
     assert set(choice.levels) <= set(there)
     assert all(0 <= one.auroc <= 1 for one in choice.tried)
-    assert set(told) == {f"levels, {level} ({number} of 6)" for number, level in enumerate(there, 1)}
+    assert set(told) == set(titles[2:])
     told.clear()
     assert found(weights) == choice and not told
     assert not list(weights.glob("level_*"))
