@@ -76,19 +76,24 @@ class Grid:
     def judge(self, seen: Waves) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which channels are torn, and which lie apart from the others; both [C]."""
         clear = _strength(seen) >= CLEAR * self._strength
-        return self._beyond(0, seen, self._tear, clear), self._beyond(1, seen, self._apart, clear)
+        tear, apart = _deviations(seen, self._reference)
+        return self._beyond(0, tear, seen, self._tear, clear), self._beyond(1, apart, seen, self._apart, clear)
 
-    def _beyond(self, which: int, seen: Waves, limit: Floats, clear: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The channels beyond a limit, the furthest first; the others are then compared without it."""
+    def _beyond(
+        self, which: int, found: Floats, seen: Waves, limit: Floats, clear: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """The channels whose deviation `found` [C, 2] is beyond a limit, the furthest first.
+
+        The others are then compared without it.
+        """
         named, left = np.zeros(len(seen), np.bool_), np.arange(len(seen))
-        while len(left) >= FEWEST_CHANNELS:
-            found = _deviations(seen[left], self._reference[left])[which]
-            found *= clear[left] & (found > limit[left])
-            if not found.any():
-                break
-            furthest = found.max(axis=1).argmax()
+        while (over := found * (clear[left] & (found > limit[left]))).any():
+            furthest = over.max(axis=1).argmax()
             named[left[furthest]] = True
             left = np.delete(left, furthest)
+            if len(left) < FEWEST_CHANNELS:
+                break
+            found = _deviations(seen[left], self._reference[left])[which]
         return named
 
 
@@ -130,9 +135,9 @@ def learn(seen: Sequence[Waves], pitch: Pitch, margin: float) -> GridLimits:
         across=pitch.across,
         along=pitch.along,
         reference=b64encode(packed.tobytes()).decode(),
-        strength=_tuple(np.median([_strength(one) for one in every], axis=0)),
-        tear_limit=_tuple(tear),
-        apart_limit=_tuple(apart),
+        strength=rounded(np.median([_strength(one) for one in every], axis=0)),
+        tear_limit=rounded(tear),
+        apart_limit=rounded(apart),
     )
 
 
@@ -233,5 +238,6 @@ def _across(width: int, frequency: float) -> Floats:
     return np.hstack([turning.real, turning.imag]).astype(np.float32)
 
 
-def _tuple(values: Floats) -> tuple[float, ...]:
+def rounded(values: Floats) -> tuple[float, ...]:
+    """All values in a row, as they are kept in a recipe."""
     return tuple(round(float(value), 6) for value in np.ravel(values))

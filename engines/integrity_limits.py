@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.errors import PanelError
-from engines.grid import GridLimits, Pitch, find
+from engines.grid import GridLimits, Pitch, Values, find, rounded
 from engines.grid import learn as learn_grid
 from engines.reference import Reference
 from engines.signature import CELLS, SMALLEST, Floats, Signature, band_rows, signature
@@ -20,8 +20,6 @@ ALIKE = 0.95  # least correlation of noise that a repeat has
 GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.16, 0.05, 0.2  # logs of ratios
 STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.01, 0.1, 0.05
 POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
-
-Values = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class IntegrityLimits(BaseModel):
@@ -92,16 +90,16 @@ def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
         panels=len(seen),
         reference=b64encode(packed.tobytes()).decode(),
         aspect=aspect,
-        spread=_tuple(spread),
-        texture=_tuple(texture),
+        spread=rounded(spread),
+        texture=rounded(texture),
         common_limit=_limit(np.array([one.common for one in found]), margin, GAIN_FLOOR)[0],
         gain_limit=_limit(np.array([one.gain - one.common for one in found]), margin, GAIN_FLOOR),
         shape_limit=_limit(np.array([m.shape for m in found]), margin, SHAPE_FLOOR),
         texture_limit=_limit(np.array([m.texture for m in found]), margin, TEXTURE_FLOOR),
         step_limit=_limit(np.array([m.step for m in found]), margin, STEP_FLOOR),
         rough_limit=_limit(np.array([m.rough for m in found]), margin, ROUGH_FLOOR),
-        bright_limit=_tuple(np.max([one.bright for one in seen], axis=0) * margin + BRIGHT_FLOOR),
-        pose=_tuple(usual),
+        bright_limit=rounded(np.max([one.bright for one in seen], axis=0) * margin + BRIGHT_FLOOR),
+        pose=rounded(usual),
         pose_limit=_limit(middle, margin, POSE_FLOOR),
         apart_limit=_limit(pose - usual - middle[:, None], margin, POSE_FLOOR),
         alike_limit=_alike(seen),
@@ -110,7 +108,7 @@ def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
 
 
 def _limit(deviations: NDArray, margin: float, floor: float | NDArray) -> tuple[float, ...]:
-    return _tuple(np.maximum(np.abs(deviations).max(axis=0) * margin, floor))
+    return rounded(np.maximum(np.abs(deviations).max(axis=0) * margin, floor))
 
 
 def _alike(seen: Sequence[Signature]) -> float:
@@ -120,7 +118,3 @@ def _alike(seen: Sequence[Signature]) -> float:
         if one.rows.shape == other.rows.shape:
             best = max(best, float(np.median(np.einsum("ck,ck->c", one.noise, other.noise))))
     return max(ALIKE, (1 + best) / 2)
-
-
-def _tuple(values: NDArray) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in np.ravel(values))
