@@ -174,8 +174,7 @@ def _camera_sets(count: int, channels: tuple[str, ...], look: Look, seed: int) -
 def _drawn(seed: int, number: int, channels: tuple[str, ...], look: Look, kind: str | None) -> NDArray:
     own = derived_seed("bench integrity", seed, kind, number)
     frames = panel.render(own, look, channels, defects.draw(kind, own) if kind else None).frames
-    for index, frame in enumerate(frames):
-        watermark.stamp(frame, number, index)
+    watermark.stamp_set(frames, number)
     return frames
 
 

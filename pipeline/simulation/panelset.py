@@ -60,8 +60,7 @@ def _write(out: Path, item: Item, look: Look, seed: int, channels: tuple[str, ..
     own = derived_seed("set", seed, item.split, item.kind, item.name)
     defect = defects.draw(item.kind, own, scale) if item.kind else None
     drawn = panel.render(own, look, channels, defect)
-    for index, frame in enumerate(drawn.frames):
-        watermark.stamp(frame, item.mark, index)
+    watermark.stamp_set(drawn.frames, item.mark)
     folder = out / item.split / (item.kind or GOOD)
     write_panel(folder, item.name, drawn.frames, channels, drawn.mask if item.kind else None)
 

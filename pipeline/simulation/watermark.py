@@ -49,6 +49,12 @@ def stamp(frame: NDArray[np.uint8] | NDArray[np.uint16], panel: int, channel: in
     frame[:HEIGHT_PX, :WIDTH_PX] = pixels
 
 
+def stamp_set(frames: NDArray[np.uint8] | NDArray[np.uint16], panel: int) -> None:
+    """Write the marks of one panel into its set [C, H, W], in place; raises as `stamp`."""
+    for channel, frame in enumerate(frames):
+        stamp(frame, panel, channel)
+
+
 def read(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> Mark | None:
     """What the mark in `frame` [H, W] says, or None when there is none that proves itself."""
     corner = frame[:HEIGHT_PX, :WIDTH_PX]

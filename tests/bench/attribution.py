@@ -55,7 +55,8 @@ def attribution(detector: Detector, names: tuple[str, ...], look: Look, count: i
     for kind, number in track([(k, n) for k in cells for n in range(count)], "defective panels", console=CONSOLE):
         own = derived_seed("attribution", seed, kind, number)
         drawn = panel.render(own, look, names, defects.draw(kind, own))
-        (finding,) = detector.inspect([stamped(drawn.frames, number)])
+        watermark.stamp_set(drawn.frames, number)
+        (finding,) = detector.inspect([drawn.frames])
         found = [] if finding.passed else [one for one in finding.defects if _touches(one, drawn.mask)]
         if found and found[0].channels:
             shown = {name for name, seen in zip(names, visible(own, look, names, kind), strict=True) if seen}
@@ -63,13 +64,6 @@ def attribution(detector: Detector, names: tuple[str, ...], look: Look, count: i
             cells[kind].append((hits[0], any(hits), all(hits)))
     rows = {kind: _counted(found, count) for kind, found in cells.items()}
     return {"by_kind": rows, "all": _counted([hit for found in cells.values() for hit in found], count * len(cells))}
-
-
-def stamped(frames: NDArray, number: int) -> NDArray:
-    """The frames with the mark that every simulated panel bears; in place."""
-    for index, frame in enumerate(frames):
-        watermark.stamp(frame, number, index)
-    return frames
 
 
 def _counted(found: list[tuple[bool, bool, bool]], count: int) -> dict[str, Any]:
@@ -97,7 +91,8 @@ def lost_channels(detector: Detector, names: tuple[str, ...], look: Look, count:
     """False rejects of whole sets, and of sets without each channel."""
     passed = np.zeros((count, 1 + len(names)), bool)
     for number in track(range(count), "good panels", console=CONSOLE):
-        frames = stamped(panel.render(derived_seed("good", seed, number), look, names, None).frames, number)
+        frames = panel.render(derived_seed("good", seed, number), look, names, None).frames
+        watermark.stamp_set(frames, number)
         for lost in range(-1, len(names)):
             partial = frames.copy()
             if lost >= 0:

@@ -86,8 +86,7 @@ def simulated_scores(count: int) -> NDArray[np.float64]:
 def _frames(numbers: range) -> Iterator[NDArray]:
     for number in numbers:
         frames = panel.render(SEED + number, Look(), CHANNELS, None).frames
-        for index, frame in enumerate(frames):
-            watermark.stamp(frame, number, index)
+        watermark.stamp_set(frames, number)
         yield frames
 
 

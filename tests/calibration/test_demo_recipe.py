@@ -23,8 +23,7 @@ def demo() -> Recipe:
 
 def frames(number: int, kind: str | None = None) -> np.ndarray:
     drawn = panel.render(SEED + number, Look(), CHANNELS, defects.draw(kind, number) if kind else None)
-    for index, frame in enumerate(drawn.frames):
-        watermark.stamp(frame, number, index)
+    watermark.stamp_set(drawn.frames, number)
     return drawn.frames
 
 

@@ -24,8 +24,7 @@ FAINT = ("next panel below, one frame", "3 % between two exposures")  # not alwa
 
 def drawn(number: int) -> np.ndarray:
     frames = panel.render(SEED + number, Look()).frames
-    for index, frame in enumerate(frames):
-        watermark.stamp(frame, number, index)
+    watermark.stamp_set(frames, number)
     return frames
 
 
