@@ -7,7 +7,7 @@ from engines.backbones.backbone import STRIDES, Backbone, windows
 from engines.backbones.download import SOURCE
 from engines.backbones.mobile import EfficientNetB0, MobileNetV2
 from engines.backbones.patch import PatchDescription
-from engines.backbones.resnet import ReducedResNet, ResNet, ThinResNet
+from engines.backbones.resnet import ReducedResNet, ResNet, ThinResNet, thin_student
 from engines.backbones.teachers import IMAGENET_MEAN, IMAGENET_STD, TEACHERS, Teacher, at_hand, download, load_weights
 from engines.backbones.vgg import ThinVgg, Vgg16
 
@@ -34,6 +34,7 @@ __all__ = [
     "download",
     "load_weights",
     "receptive_field_px",
+    "thin_student",
     "windows",
 ]
 

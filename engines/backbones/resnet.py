@@ -115,3 +115,10 @@ def _parts(blocks: Sequence[int], width: int, kind: Literal["basic", "bottleneck
         more = (block(outside, inner * wide, outside, 1) for _ in range(count - 1))
         yield Part(f"layer{level + 1}", nn.Sequential(first, *more), outside)
         inside = outside
+
+
+def thin_student(teacher: Backbone, width: int, blocks: int) -> tuple[ThinResNet, list[nn.Module]]:
+    """An untaught student with the teacher's levels, and the 1x1 heads that bring each to the teacher's width."""
+    student = ThinResNet(width, blocks, teacher.strides)
+    pairs = zip(student.widths, teacher.widths, strict=True)
+    return student, [nn.Conv2d(inside, outside, 1) for inside, outside in pairs]

@@ -34,7 +34,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.backbones import STRIDES, TEACHERS, Backbone, ThinResNet, load_weights
+from engines.backbones import STRIDES, TEACHERS, Backbone, load_weights, thin_student
 from engines.blend import Batches, Blend, chosen_kind
 from engines.compare import cosine_distance, interpolation
 from engines.located import Located
@@ -240,6 +240,4 @@ def _student(settings: Settings, teacher: Backbone) -> tuple[Backbone, list[nn.M
     if settings.student == "twin":
         twin = TEACHERS[settings.teacher].trunk(settings.strides).requires_grad_(True)
         return twin, [nn.Identity() for _ in twin.widths]
-    thin = ThinResNet(settings.student_width, settings.student_blocks, settings.strides)
-    pairs = zip(thin.widths, teacher.widths, strict=True)
-    return thin, [nn.Conv2d(inside, outside, 1) for inside, outside in pairs]
+    return thin_student(teacher, settings.student_width, settings.student_blocks)

@@ -27,7 +27,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.backbones import STRIDES, TEACHERS, Backbone, ThinResNet, ThinVgg, load_weights
+from engines.backbones import STRIDES, TEACHERS, Backbone, ThinVgg, load_weights, thin_student
 from engines.blend import Batches, Blend, chosen_kind
 from engines.compare import cosine_distance, flattened_distance, fuse, interpolation, value_distance
 from engines.located import Located
@@ -209,6 +209,4 @@ def _student(settings: Settings, teacher: Backbone) -> tuple[Backbone, list[nn.M
     if settings.teacher == "vgg16":
         student = ThinVgg(settings.student_width, settings.strides)
         return student, [nn.Identity() for _ in student.widths]
-    student = ThinResNet(settings.student_width, settings.student_blocks, settings.strides)
-    pairs = zip(student.widths, teacher.widths, strict=True)
-    return student, [nn.Conv2d(inside, outside, 1) for inside, outside in pairs]
+    return thin_student(teacher, settings.student_width, settings.student_blocks)
