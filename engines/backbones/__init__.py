@@ -5,6 +5,7 @@ A trunk gives the maps of the strides that it is asked for and computes nothing 
 
 from engines.backbones.backbone import STRIDES, Backbone, windows
 from engines.backbones.download import SOURCE
+from engines.backbones.imitation import Imitation
 from engines.backbones.mobile import EfficientNetB0, MobileNetV2
 from engines.backbones.patch import PatchDescription
 from engines.backbones.resnet import ReducedResNet, ResNet, ThinResNet, thin_student
@@ -21,6 +22,7 @@ __all__ = [
     "TEACHERS",
     "Backbone",
     "EfficientNetB0",
+    "Imitation",
     "MobileNetV2",
     "PatchDescription",
     "ReducedResNet",

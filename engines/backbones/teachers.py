@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from engines.backbones.backbone import STRIDES, Backbone
 from engines.backbones.download import SOURCE, Published, Tell, cache, fetch, kept, sha256_of
+from engines.backbones.imitation import Imitation
 from engines.backbones.mobile import EfficientNetB0, MobileNetV2
 from engines.backbones.patch import PatchDescription
 from engines.backbones.resnet import ResNet, ThinResNet
@@ -17,19 +19,21 @@ from engines.backbones.vgg import Vgg16
 from engines.errors import UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Teacher:
     """A kind of teacher.
 
-    `file` is a pattern in the weights folder; None: made here from the seed. `published` can be downloaded. The input
-    is RGB, 0..1, standardised by `mean` and `std`.
+    `file` is a pattern in the weights folder; None: made here from the seed, or `shipped`, which lies beside this
+    module. `published` can be downloaded. The input is RGB, 0..1, standardised by `mean` and `std`.
     """
 
     build: Callable[[Sequence[int]], Backbone]
     file: str | None = None
     published: Published | None = None
+    shipped: Published | None = None
     strides: tuple[int, ...] = STRIDES
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -85,6 +89,10 @@ TEACHERS: Mapping[str, Teacher] = {
     "pdn_medium": Teacher(
         lambda strides: PatchDescription(True, strides=strides), "*teacher_medium*.pth", strides=(4,)
     ),
+    "takt": Teacher(
+        Imitation,
+        shipped=Published("takt.safetensors", "c9acfc34c0c2697673fae7385df162ead6578fecd017853cfb82c0cced62586d", 2.2),
+    ),
     "small": Teacher(lambda strides: ThinResNet(16, 1, strides)),
 }
 
@@ -118,17 +126,29 @@ def at_hand(kind: str, folder: Path | None) -> bool:
 def load_weights(trunk: Backbone, kind: str, folder: Path | None) -> tuple[str, str]:
     """Fill a teacher's trunk; returns what it is, for the manifest, and the SHA-256 of its file ("" without).
 
-    Without a folder, a file that was downloaded before is used; nothing is downloaded here.
+    Without a folder, a file that was downloaded before is used; nothing is downloaded here. The teacher that ships
+    needs neither.
 
     Raises:
         UsageError: the folder or the file is missing, or the file is not of this network.
     """
     teacher = TEACHERS[kind]
+    if teacher.shipped is not None:
+        path = _whole(teacher.shipped)
+        _fill(trunk, path, lambda: {name: value.float() for name, value in load_file(path).items()})
+        return path.stem, teacher.shipped.sha256
     if teacher.file is None:
         return f"{kind}: made here from good panels and synthetic defects", ""
     path = _downloaded(kind, teacher) if folder is None else _given(teacher.file, teacher.published, Path(folder))
-    _fill(trunk, path)
+    _fill(trunk, path, lambda: _under_our_names(trunk, torch.load(path, map_location="cpu", weights_only=True)))
     return path.stem, sha256_of(path)
+
+
+def _whole(shipped: Published) -> Path:
+    path = kept(shipped, HERE)
+    if path is None:
+        raise UsageError(f"{HERE / shipped.name}: is not the file that ships with takt; install takt again")
+    return path
 
 
 def _downloaded(kind: str, teacher: Teacher) -> Path:
@@ -150,9 +170,9 @@ def _given(pattern: str, published: Published | None, folder: Path) -> Path:
     return (known or found)[0]
 
 
-def _fill(trunk: Backbone, path: Path) -> None:
+def _fill(trunk: Backbone, path: Path, read: Callable[[], Mapping[str, Tensor]]) -> None:
     try:
-        weights = _under_our_names(trunk, torch.load(path, map_location="cpu", weights_only=True))
+        weights = read()
         foreign = _foreign(trunk, weights)
         missing = trunk.load_state_dict(weights, strict=False).missing_keys
     except Exception as error:  # damaged files raise many kinds
