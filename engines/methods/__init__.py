@@ -7,7 +7,7 @@ The training loop and the synthetic defects live in `calibration` and are passed
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,6 +38,14 @@ class MethodSettings(BaseModel):
     height: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 256
     schedule: Schedule = Schedule()
+
+    def teachers(self) -> tuple[str, ...]:
+        """The kinds of `engines.backbones.TEACHERS` that are used."""
+        return ()
+
+    def settled(self, weights: Path | None) -> Self:
+        """With everything decided that is left to the weights at hand in the folder `weights`."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def teachers(method: Any, settings: MethodSettings) -> tuple[str, ...]:
     """The teachers that a method with these settings would use, for those who download them."""
     if hasattr(method, "teachers"):
         return tuple(method.teachers(settings))
-    return (kind,) if (kind := getattr(settings, "teacher", None)) else ()
+    return settings.teachers()
 
 
 def settled(method: Any, settings: MethodSettings, weights: Path | None) -> MethodSettings:
@@ -132,7 +140,7 @@ def settled(method: Any, settings: MethodSettings, weights: Path | None) -> Meth
     Raises:
         UsageError: none of the weights that would do is there.
     """
-    return method.settled(settings, weights) if hasattr(method, "settled") else settings
+    return method.settled(settings, weights) if hasattr(method, "settled") else settings.settled(weights)
 
 
 def candidates(method: Any, settings: MethodSettings) -> tuple[str, ...]:

@@ -38,7 +38,8 @@ from engines.backbones import STRIDES, TEACHERS, Backbone, load_weights, thin_st
 from engines.blend import Batches, Blend, chosen_kind
 from engines.compare import cosine_distance, interpolation
 from engines.located import Located
-from engines.methods import MethodSettings, Stage
+from engines.methods import Stage
+from engines.one_teacher import OneTeacher
 from engines.patches import cut, join
 from engines.segmentation import Decoder, focal_loss, marked_cells, weight_mask
 
@@ -49,7 +50,7 @@ LEAST_SHARE = 1e-6  # of either class: half precision still holds it
 Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
 
 
-class Settings(MethodSettings):
+class Settings(OneTeacher):
     """Settings of this method.
 
     `strides` are the levels compared, 4 and up, each twice the one before. `patch_px`: side of the student's patches.
@@ -60,7 +61,6 @@ class Settings(MethodSettings):
     defective cells in it. `blend` as in mkd. `score`: from "both" parts of the map, or its "maximum" alone.
     """
 
-    teacher: Literal["resnet18", "resnet34", "wide_resnet50_2", "vgg16", "efficientnet_b0", "mobilenet_v2"] = "resnet18"
     student: Literal["thin", "twin"] = "thin"
     student_width: Annotated[int, Field(ge=4, le=128)] = 32
     student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
@@ -113,7 +113,7 @@ class Adps(Located):
         super().__init__()
         self.settings = settings
         self.blend = Blend(chosen_kind(settings.blend, channels), channels)
-        self.teacher = TEACHERS[settings.teacher].trunk(settings.strides)
+        self.teacher = TEACHERS[settings.teacher_kind].trunk(settings.strides)
         self.student, heads = _student(settings, self.teacher)
         self.heads = nn.ModuleList(heads)
         self.decoder = Decoder(self.teacher.widths, settings.decoder_widths)
@@ -232,12 +232,12 @@ def load_teacher(model: Adps, weights: Path | None) -> tuple[str, str]:
     Raises:
         UsageError: the weights are missing or of another network.
     """
-    return load_weights(model.teacher, model.settings.teacher, weights)
+    return load_weights(model.teacher, model.settings.teacher_kind, weights)
 
 
 def _student(settings: Settings, teacher: Backbone) -> tuple[Backbone, list[nn.Module]]:
     """The student, and what brings each of its levels to the teacher's width."""
     if settings.student == "twin":
-        twin = TEACHERS[settings.teacher].trunk(settings.strides).requires_grad_(True)
+        twin = TEACHERS[settings.teacher_kind].trunk(settings.strides).requires_grad_(True)
         return twin, [nn.Identity() for _ in twin.widths]
     return thin_student(teacher, settings.student_width, settings.student_blocks)

@@ -31,7 +31,8 @@ from engines.backbones import STRIDES, TEACHERS, Backbone, ThinVgg, load_weights
 from engines.blend import Batches, Blend, chosen_kind
 from engines.compare import cosine_distance, flattened_distance, fuse, interpolation, value_distance
 from engines.located import Located
-from engines.methods import MethodSettings, Stage
+from engines.methods import Stage
+from engines.one_teacher import OneTeacher
 from engines.zones import TopMean
 
 needs_defects = False
@@ -41,7 +42,7 @@ PROBE_WEIGHT = 8.0  # of a defective cell, of which there are few
 Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
 
 
-class Settings(MethodSettings):
+class Settings(OneTeacher):
     """Settings of this method.
 
     `strides` are the levels compared. `direction`: the cosine at each "location", or of the whole "flattened" map as in
@@ -57,9 +58,9 @@ class Settings(MethodSettings):
     lie anyhow the smoothed mean is flat and does no harm.
     """
 
-    teacher: Literal["resnet18", "resnet34", "wide_resnet50_2", "vgg16", "efficientnet_b0", "mobilenet_v2", "small"] = (
-        "resnet18"
-    )
+    teacher: Literal[  # pyright: ignore[reportIncompatibleVariableOverride]
+        "auto", "takt", "resnet18", "resnet34", "wide_resnet50_2", "vgg16", "efficientnet_b0", "mobilenet_v2", "small"
+    ] = "auto"
     teacher_passes: Annotated[int, Field(ge=0)] = 4000  # only for a teacher made here
     student_width: Annotated[int, Field(ge=4, le=128)] = 32
     student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
@@ -86,7 +87,7 @@ class Mkd(Located):
         self.settings = settings
         self.corrected = settings.position_correction
         self.blend = Blend(chosen_kind(settings.blend, channels), channels)
-        self.teacher = TEACHERS[settings.teacher].trunk(settings.strides)
+        self.teacher = TEACHERS[settings.teacher_kind].trunk(settings.strides)
         self.student, heads = _student(settings, self.teacher)
         self.heads = nn.ModuleList(heads)
         self.receptive_field = max(self.teacher.fields[-1], self.student.fields[-1])
@@ -201,7 +202,7 @@ def load_teacher(model: Mkd, weights: Path | None) -> tuple[str, str]:
     Raises:
         UsageError: the weights are missing or of another network.
     """
-    return load_weights(model.teacher, model.settings.teacher, weights)
+    return load_weights(model.teacher, model.settings.teacher_kind, weights)
 
 
 def _student(settings: Settings, teacher: Backbone) -> tuple[Backbone, list[nn.Module]]:
