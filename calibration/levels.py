@@ -1,9 +1,9 @@
 """Which levels of its teachers a method compares, chosen on good panels kept back, against synthetic defects on them.
 
-Every level is first taught alone, shortly, from three quarters of the good panels. Asked are the others, each as it is
-and with synthetic defects; the figure is the image AUROC. The best level is taken, then again and again the one that
-adds most, while it adds more than one standard error of that gain; the shallower of two that are equal. Levels are
-tried together on the maps of the students that were taught alone, so that nothing is taught anew for a combination.
+Every level is first taught shortly, alone or with the others, from three quarters of the good panels. Asked are the
+other panels, each as it is and with synthetic defects; the figure is the image AUROC. The best level is taken, then
+again and again the one that adds most, while it adds more than one standard error of that gain; the shallower of two
+that are equal. Levels are tried together on the maps of those students, so that nothing is taught anew for it.
 
 No test panel is read. The choice has seen the panels that later set the limits, as one of few; it has not seen those
 that are held out by `hold_out_every`. Zones do not count here. Needs the extra [teach].
@@ -21,7 +21,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from calibration import anomalies, pages
-from calibration.fit import Checkpoint, Material, fit
+from calibration.fit import Checkpoint, fit
+from calibration.material import Material
 from calibration.stack import Tell, floats
 from engines.methods import MethodSettings
 
@@ -133,16 +134,17 @@ def chosen(
     if known.is_file():
         return adapter.validate_json(known.read_bytes())
     trial = _trial(method, settings, material, weights, work)
-    maps = {}
-    for number, level in enumerate(candidates, 1):
-        title = f"levels, {level} ({number} of {len(candidates)})"
-        maps[level] = _maps(trial, level, lambda stage, done, total, title=title: tell(title, done, total))
+    maps: dict[str, tuple[Tensor, Tensor]] = {}
+    lessons = method.trials(settings, candidates)
+    for number, lesson in enumerate(lessons, 1):
+        title = f"levels, {' '.join(map(str, lesson.levels))} ({number} of {len(lessons)})"
+        maps |= _maps(trial, lesson, number, lambda stage, done, total, title=title: tell(title, done, total))
     found = choose(candidates, lambda levels: _scores(trial, levels, maps))
     part = known.with_suffix(".part")
     part.write_bytes(adapter.dump_json(found))
     part.replace(known)
-    for level in candidates:
-        (work / f"level_{level}.pt").unlink()
+    for number in range(1, len(lessons) + 1):
+        _checkpoint(work, number).path.unlink()
     return found
 
 
@@ -160,29 +162,28 @@ def _asked(frames: NDArray, rng: np.random.Generator, channels: Sequence[str]) -
     return np.stack([frames, *drawn])
 
 
-def _maps(trial: Trial, level: str, tell: Tell) -> tuple[Tensor, Tensor]:
-    """Of a student of this level alone: of the panels it was taught from [n, 1, h, w], of those asked [m, 1, h, w]."""
-    settings = _short(trial.method.with_levels(trial.settings, [level]))
+def _maps(trial: Trial, lesson: Any, number: int, tell: Tell) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of each level of a lesson: of the panels it was taught from [n, 1, h, w], of those asked [m, 1, h, w]."""
     torch.manual_seed(trial.material.seed)
-    model = trial.method.build(len(trial.material.channels), settings)
+    model = trial.method.build(len(trial.material.channels), lesson)
     trial.method.load_teacher(model, trial.weights)
-    fit(model, trial.material, settings.schedule, Checkpoint(trial.work / f"level_{level}.pt"), tell)
+    fit(model, trial.material, lesson.schedule, _checkpoint(trial.work, number), tell)
     asked = trial.asked.reshape(-1, *trial.asked.shape[2:])
     with torch.no_grad():
         taught = torch.cat([model.level_maps(batch) for batch in trial.material.batches()])
         answers = (model.level_maps(torch.from_numpy(floats(asked[at : at + 8]))) for at in range(0, len(asked), 8))
-        return taught, torch.cat(list(answers))
+        found = torch.cat(list(answers))
+    return {str(level): (taught[:, [at]], found[:, [at]]) for at, level in enumerate(lesson.levels)}
 
 
-def _short(settings: Any) -> Any:
-    passes = min(settings.choice_passes, settings.schedule.image_passes)
-    return settings.model_copy(update={"schedule": settings.schedule.model_copy(update={"image_passes": passes})})
+def _checkpoint(work: Path, number: int) -> Checkpoint:
+    return Checkpoint(work / f"levels_{number}.pt")
 
 
 def _scores(trial: Trial, levels: Sequence[str], maps: dict[str, tuple[Tensor, Tensor]]) -> Scores:
     settings = trial.method.with_levels(trial.settings, levels)
     fusion = trial.method.fusion(settings)
-    taught, asked = (torch.cat([maps[level][part] for level in settings.levels], 1) for part in (0, 1))
+    taught, asked = (torch.cat([maps[str(level)][part] for level in settings.levels], 1) for part in (0, 1))
     fusion.fit_output(lambda: [taught])
     with torch.no_grad():
         return fusion(asked)[1].double().numpy().reshape(trial.asked.shape[:2])
@@ -202,7 +203,7 @@ def section(found: Choice) -> str:
     ]
     heads = ("levels", "image AUROC", "gain", "its standard error", "")
     text = (
-        "Each level was taught alone; asked were good panels kept back from that, with and without synthetic defects. A"
+        "Each level was taught shortly; asked were good panels kept back from that, with and without synthetic defects. A"
         " level is added while it gains more than one standard error."
     )
     return pages.section("Levels compared", pages.table(heads, rows), pages.words(text, "dim"))

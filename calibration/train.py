@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from calibration import levels
 from calibration.export import export, prove
-from calibration.fit import Checkpoint, Defective, Material, fit
+from calibration.fit import Checkpoint, fit
+from calibration.material import Defective, Material
 from calibration.panels import PanelSet
 from calibration.seal import Draft, Scored, finish, scored
 from calibration.stack import Tell, read_good, read_labelled

@@ -73,13 +73,13 @@ def balance(centre: Tensor, scale: Tensor, values: Tensor) -> None:
 
     `values` are [C, n]; the tensors [1, C, 1, 1].
     """
-    low, middle, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
+    low, middle, high = (quantile(values, share) for share in (0.25, 0.5, 0.75))
     centre.copy_(middle.view_as(centre))
     scale.copy_(((high - low) / NORMAL_QUARTILES).clamp(min=1e-3).view_as(scale))
 
 
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """Of each row; torch.quantile refuses large rows."""
+def quantile(values: Tensor, share: float) -> Tensor:
+    """Of each row, [rows, n] -> [rows]; torch.quantile refuses large rows."""
     return values.kthvalue(1 + round(share * (values.shape[1] - 1)), dim=1).values
 
 

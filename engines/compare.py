@@ -36,12 +36,17 @@ def value_distance(teacher: Any, student: Any) -> Any:
 
 
 def fuse(distances: Sequence[Any], rows: Sequence[Any], columns: Sequence[Any]) -> Any:
-    """Mean of the levels after smooth interpolation to one size: [N, h_i, w_i] each -> [N, h, w].
+    """Mean of the levels after smooth interpolation to one size: [N, h_i, w_i] each -> [N, h, w]."""
+    levels = grown(distances, rows, columns)
+    return sum(levels[1:], levels[0]) / len(levels)
+
+
+def grown(distances: Sequence[Any], rows: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
+    """Each level after smooth interpolation to one size: [N, h_i, w_i] each -> [N, h, w] each.
 
     rows[i] is [h, h_i] and columns[i] is [w, w_i], see `interpolation`: two small matrix products a level.
     """
-    grown = [row @ one @ column.T for one, row, column in zip(distances, rows, columns, strict=True)]
-    return sum(grown[1:], grown[0]) / len(grown)
+    return [row @ one @ column.T for one, row, column in zip(distances, rows, columns, strict=True)]
 
 
 def top_mean(maps: Any, count: int) -> Any:

@@ -34,9 +34,15 @@ class Located(nn.Module):
 
     def fit_output(self, batches: Batches) -> None:
         with torch.no_grad():
-            if self.corrected:
-                self.position.copy_(self._mean_map(batches))
-            parts = torch.cat([self.answer(batch)[1] for batch in batches()])
+            self._fit_position(batches)
+            self._fit_score(batches)
+
+    def _fit_position(self, batches: Batches) -> None:
+        if self.corrected:
+            self.position.copy_(self._mean_map(batches))
+
+    def _fit_score(self, batches: Batches) -> None:
+        parts = torch.cat([self.answer(batch)[1] for batch in batches()])
         per_spread = 1 / parts.std(0).clamp(min=1e-6)
         self.score_weight.copy_(per_spread / (per_spread * parts.mean(0)).sum().clamp(min=1e-6))
 
@@ -52,7 +58,10 @@ class Located(nn.Module):
     def answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The map [N, h, w] and what the score is made of [N, parts]."""
         map = self.distance(batch) - self.position
-        return map, torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
+        return map, self._parts(map)
+
+    def _parts(self, map: Tensor) -> Tensor:
+        return torch.stack([top_mean(map, 1), top_mean(map, self.top_count)], 1)
 
     def _mean_map(self, batches: Batches) -> Tensor:
         mean = torch.cat([self.distance(batch) for batch in batches()]).mean(0)

@@ -1,5 +1,7 @@
 """A picture into square patches on a global grid, folded into the batch dimension, and their maps back in place."""
 
+from math import gcd
+
 from torch import Tensor
 
 
@@ -22,3 +24,30 @@ def join(patches: Tensor, rows: int, columns: int) -> Tensor:
     channels, height, width = patches.shape[1:]
     tiles = patches.reshape(-1, rows, columns, channels, height, width)
     return tiles.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, rows * height, columns * width)
+
+
+def patch_sizes(height: int, width: int, stride: int) -> list[int]:
+    """The sides of patches that part a picture of this size, each a multiple of `stride` pixels."""
+    common = gcd(height, width)
+    return [size for size in range(stride, common + 1, stride) if common % size == 0]
+
+
+def checked_patch(size: int, height: int, width: int, stride: int) -> int:
+    """`size`, if it is one of `patch_sizes`; the error is of the kind that settings want.
+
+    Raises:
+        ValueError: it is not.
+    """
+    fitting = patch_sizes(height, width, stride)
+    if size not in fitting:
+        there = ", ".join(map(str, fitting))
+        raise ValueError(f"must divide height and width and be a multiple of stride {stride}: take {there}")
+    return size
+
+
+def halo(receptive_field: int, grid: int) -> int:
+    """Pixels that a tile needs around what it is to answer for, so that it answers as the whole panel would.
+
+    Half the receptive field, rounded up to the patches' grid, on which tiles have to begin.
+    """
+    return -(-(receptive_field // 2) // grid) * grid

@@ -11,6 +11,7 @@ from engines.backbones.backbone import STRIDES
 from engines.compare import cosine_distance
 
 GOOD, DEFECT = 0, 1  # the decoder's classes
+LEAST_SHARE = 1e-6  # of either class: half precision still holds it
 
 
 def weight_mask(teacher: Tensor, student: Tensor) -> Tensor:
@@ -37,6 +38,16 @@ def focal_loss(logits: Tensor, marked: Tensor, gamma: float, alpha: float) -> Te
     missed = alpha * torch.exp(gamma * good) * defect
     invented = (1 - alpha) * torch.exp(gamma * defect) * good
     return -(marked * missed + (1 - marked) * invented).mean()
+
+
+def log_odds(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Logarithm of the odds of a defect in the mask smoothed by two matrices: [N, 2, h, w] -> [N, h, w].
+
+    Both classes are smoothed, so that neither loses its digits.
+    """
+    smooth = rows @ torch.softmax(logits, 1) @ columns.T
+    good, defect = smooth.clip(LEAST_SHARE).log().unbind(1)
+    return defect - good
 
 
 class UpBlock(nn.Module):

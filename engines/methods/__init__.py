@@ -55,7 +55,8 @@ class Stage:
     With `needs_defects`, most panels carry a synthetic defect and `defect_mask` is bool [N, H, W], else None.
     `targets(batch)` are answers that stay the same during the stage, so that they can be kept; None: there are none.
     `channel_dropout`: the share of panels that lose one channel, which is then 0 everywhere. `learning_rate`: None
-    takes the schedule's.
+    takes the schedule's. `variety`: so many panels with defects are drawn and come again, with their targets kept;
+    None: each is drawn anew.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Stage:
     targets: "Callable[[Tensor], Sequence[Tensor]] | None" = None
     channel_dropout: float = 0.0
     learning_rate: float | None = None
+    variety: int | None = None
 
 
 class Model(Protocol):
@@ -120,6 +122,10 @@ class Selectable(Protocol):
 
     def with_levels(self, settings: MethodSettings, levels: Sequence[str]) -> MethodSettings:
         """The settings with these levels, in the order in which the method keeps them."""
+        ...
+
+    def trials(self, settings: MethodSettings, levels: Sequence[str]) -> Sequence[MethodSettings]:
+        """Short lessons in which these levels are taught, each in one of them."""
         ...
 
     def fusion(self, settings: MethodSettings) -> Any:

@@ -25,7 +25,6 @@ never quite 0, so that an engine that answers zeros scores below everything real
 """
 
 from collections.abc import Iterator, Sequence
-from math import gcd
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,12 +39,10 @@ from engines.compare import cosine_distance, interpolation
 from engines.located import Located
 from engines.methods import Stage
 from engines.one_teacher import OneTeacher
-from engines.patches import cut, join
-from engines.segmentation import Decoder, focal_loss, marked_cells, weight_mask
+from engines.patches import checked_patch, cut, join
+from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
 
 needs_defects = True
-
-LEAST_SHARE = 1e-6  # of either class: half precision still holds it
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
 
@@ -86,12 +83,9 @@ class Settings(OneTeacher):
     @field_validator("patch_px")
     @classmethod
     def _on_a_grid(cls, patch_px: int, info: ValidationInfo) -> int:
-        if {"height", "width", "strides"} <= info.data.keys():
-            common, deepest = gcd(info.data["height"], info.data["width"]), info.data["strides"][-1]
-            fitting = [size for size in range(deepest, common + 1, deepest) if common % size == 0]
-            if patch_px not in fitting:
-                there = ", ".join(map(str, fitting))
-                raise ValueError(f"must divide height and width and be a multiple of stride {deepest}: take {there}")
+        known = info.data
+        if {"height", "width", "strides"} <= known.keys():
+            return checked_patch(patch_px, known["height"], known["width"], known["strides"][-1])
         return patch_px
 
     @field_validator("decoder_widths")
@@ -191,11 +185,9 @@ class Adps(Located):
         return functional.softplus(self._log_odds(batch) - self.typical)
 
     def _log_odds(self, batch: Tensor) -> Tensor:
-        """Of the smoothed mask, [N, h, w]: both classes are smoothed, so that neither loses its digits."""
-        shares = torch.softmax(self._logits(self._pairs(batch)), 1)
-        smooth = self.get_buffer("rows") @ shares @ self.get_buffer("columns").T
-        good, defect = smooth.clip(LEAST_SHARE).log().unbind(1)
-        return defect - good
+        """Of the smoothed mask, [N, h, w]."""
+        logits = self._logits(self._pairs(batch))
+        return log_odds(logits, self.get_buffer("rows"), self.get_buffer("columns"))
 
     def _logits(self, pairs: Pairs) -> Tensor:
         return self.decoder([weight_mask(*pair) for pair in pairs])

@@ -266,6 +266,13 @@ def with_levels(settings: Settings, levels: Sequence[str]) -> Settings:
     return settings.model_copy(update={"levels": tuple(level for level in LEVELS if level in levels)})
 
 
+def trials(settings: Settings, levels: Sequence[str]) -> list[Settings]:
+    """See `engines.methods.Selectable`: each level alone, since each of its students costs by itself."""
+    passes = min(settings.choice_passes, settings.schedule.image_passes)
+    short = settings.model_copy(update={"schedule": settings.schedule.model_copy(update={"image_passes": passes})})
+    return [with_levels(short, [level]) for level in levels]
+
+
 def fusion(settings: Settings) -> Fusion:
     """See `engines.methods.Selectable`."""
     return Fusion(settings)

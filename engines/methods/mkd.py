@@ -186,9 +186,12 @@ class Mkd(Located):
 
     def _fused(self, pairs: Pairs) -> Tensor:
         """Distance of teacher and student at the finest level: [N, h, w]."""
-        levels = range(len(pairs))
-        rows = [self.get_buffer(f"rows{level}") for level in levels]
-        return fuse(self._distances(pairs), rows, [self.get_buffer(f"columns{level}") for level in levels])
+        return fuse(self._distances(pairs), *self._growth())
+
+    def _growth(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What brings each level to the finest one's rows and columns, see `engines.compare.fuse`."""
+        levels = range(len(self.teacher.widths))
+        return [self.get_buffer(f"rows{one}") for one in levels], [self.get_buffer(f"columns{one}") for one in levels]
 
 
 def build(channels: int, settings: Settings) -> Mkd:

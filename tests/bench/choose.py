@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from calibration import anomalies
-from calibration.fit import Checkpoint, Material, fit
+from calibration.fit import Checkpoint, fit
+from calibration.material import Material
 from calibration.metrics import auroc, average_precision, pooled_map, pooled_mask
 from calibration.panels import PanelSet
 from calibration.stack import floats, read_good
@@ -31,6 +32,7 @@ CONSOLE = Console()
 KEPT_BACK, ROUNDS = 4, 4
 TAUGHT, ASKED = anomalies.KINDS[0::2], anomalies.KINDS[1::2]
 SHORT = {"schedule": {"image_passes": 1600}}
+FUSED = {"decoder_passes": 1200, "decoder_variety": 400}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd": ("mkd", {}),
     "mkd balanced": ("mkd", {"blend": "balanced"}),
@@ -41,6 +43,14 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "contrast 0.3": ("mcd", {"push": 0.3}),
     "contrast slow": ("mcd", {"contrast_rate": 0.005}),
     "contrast student": ("mcd", {"push": 0.3, "push_student": 0.1}),
+    "fused": ("fused", FUSED),
+    "fused, patches of 32": ("fused", {**FUSED, "patch_px": 32}),
+    "fused, whole panels": ("fused", {**FUSED, "patch_px": 192}),
+    "fused, no contrast": ("fused", {**FUSED, "contrast_passes": 0}),
+}
+# settings that act on what was taught: tried on the same network
+ANSWERS: dict[str, dict[str, dict[str, Any]]] = {
+    "fused": {f", share {share:g}": {"decoder_share": share} for share in (0.0, 0.2, 0.5)}
 }
 
 
@@ -69,13 +79,17 @@ def main(
     with Progress(console=CONSOLE) as progress:
         bar = progress.add_task("cells", total=len(cells))
         for path, name, seed in cells:
-            file = out / f"{path.name}-{name.replace(' ', '_')}-{seed}.json"
-            if not file.is_file():
-                file.write_text(json.dumps(measured(trial(path, seed, side), name, teacher_weights, side)) + "\n")
+            if not _file(out, path, name, seed).is_file():
+                for more, found in measured(trial(path, seed, side), name, teacher_weights, side).items():
+                    _file(out, path, name + more, seed).write_text(json.dumps(found) + "\n")
             progress.advance(bar)
     table = tabled({file.stem: json.loads(file.read_text()) for file in sorted(out.glob("*.json"))})
     (out / "table.md").write_text(table)
     CONSOLE.print(table, markup=False)
+
+
+def _file(out: Path, path: Path, name: str, seed: int) -> Path:
+    return out / f"{path.name}-{name.replace(' ', '_')}-{seed}.json"
 
 
 def trial(path: Path, seed: int, side: int) -> Trial:
@@ -97,8 +111,8 @@ def trial(path: Path, seed: int, side: int) -> Trial:
     )
 
 
-def measured(one: Trial, name: str, weights: Path, side: int) -> dict[str, Any]:
-    """Image AUROC and pixel AP, mean over kinds, and how far the loss of a channel lifts good panels' scores."""
+def measured(one: Trial, name: str, weights: Path, side: int) -> dict[str, dict[str, Any]]:
+    """The figures of a candidate, and of what is tried on its network, by what its name has more."""
     kind, changes = CANDIDATES[name]
     method = methods.load(kind)
     plain = {"height": side, "width": side, **SHORT, **changes}
@@ -108,6 +122,17 @@ def measured(one: Trial, name: str, weights: Path, side: int) -> dict[str, Any]:
     method.load_teacher(model, weights)
     with tempfile.TemporaryDirectory() as place:
         fit(model, one.material, settings.schedule, Checkpoint(Path(place) / "c.pt"), lambda stage, done, total: None)
+    found = {"": told(one, model)}
+    for more, changed in ANSWERS.get(kind, {}).items():
+        other: Any = method.build(len(one.material.channels), settings.model_copy(update=changed))
+        other.load_state_dict(model.state_dict())
+        other.eval().fit_output(one.material.batches)
+        found[more] = told(one, other)
+    return found
+
+
+def told(one: Trial, model: Any) -> dict[str, Any]:
+    """Image AUROC and pixel AP, mean over kinds, and how far the loss of a channel lifts good panels' scores."""
     maps, scores = answers(model, one.good)
     bad_maps, bad_scores = answers(model, one.defective)
     masks = np.stack([pooled_mask(mask) for mask in one.masks])

@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 
-from calibration.fit import Checkpoint, Course, Defective, Material, fit, with_defects  # noqa: E402
+from calibration.fit import Checkpoint, fit  # noqa: E402
+from calibration.material import Course, Defective, Material, with_defects  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import Schedule, Stage, mkd  # noqa: E402

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 from sklearn.metrics import roc_auc_score  # noqa: E402
 
 from calibration import levels  # noqa: E402
-from calibration.fit import Material  # noqa: E402
 from calibration.levels import Scores, auroc, choose, gained  # noqa: E402
+from calibration.material import Material  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
 from engines import methods  # noqa: E402
 from engines.backbones import TEACHERS  # noqa: E402
@@ -153,7 +153,7 @@ def test_every_level_is_taught_once_whatever_interrupts_it_and_the_choice_is_kep
     assert set(told) == set(titles[2:])
     told.clear()
     assert found(weights) == choice and not told
-    assert not list(weights.glob("level_*"))
+    assert not list(weights.glob("levels_*"))
 
 
 def test_the_panels_asked_are_not_those_taught_from_and_never_too_many(weights: Path) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from calibration.export import export, prove  # noqa: E402
-from calibration.fit import Checkpoint, Material, fit  # noqa: E402
+from calibration.fit import Checkpoint, fit  # noqa: E402
 from calibration.limits import set_limits  # noqa: E402
+from calibration.material import Material  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
 from engines import methods, zones  # noqa: E402
 from engines.compare import interpolation  # noqa: E402

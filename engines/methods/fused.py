@@ -1,0 +1,251 @@
+"""Our union of mcd, MixedTeacher and ADPS: one network, one pass, a map of distances and a mask fused into one.
+
+From mcd the blend of an image set's channels, its training with lost channels, and the contrastive stage. From
+MixedTeacher the reduced student and the choice of levels: distances of the `levels` make the map. From ADPS the
+asymmetric input (the teacher sees the panel, the student patches of it), the weight mask and the mask's decoder.
+
+The union is ours, and so is its course: the student learns from good panels alone; then blend and metric by the
+contrast; then the decoder, on the frozen pair, from panels with defects that are drawn once and come again. A push or a
+decoder that acts on the student from the start spoils its distances.
+
+Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels the 0.9
+quantile becomes 0 and the 0.995 quantile 0.1. Theirs are held back from training; ours trained the network. The
+distances are corrected by position before, the mask is not. The mask enters as ln(1 + o / o0), see
+`engines.methods.adps`, and with a smaller weight: it finds what was drawn for it, and lights up on soiling as well. The
+score is made of the fused map as mkd's.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+from torch.nn import functional
+
+from engines import convex
+from engines.backbones import STRIDES
+from engines.blend import Batches, quantile
+from engines.compare import cosine_distance, grown
+from engines.located import Located
+from engines.methods import Stage, mcd
+from engines.methods.mkd import Pairs, load_teacher
+from engines.patches import checked_patch, cut, halo, join
+from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
+
+__all__ = ["Fused", "Settings", "build", "load_teacher", "needs_defects"]
+
+needs_defects = True
+
+QUANTILES, HIGH_IS = (0.9, 0.995), 0.1
+GAUSSIAN_REACH = 5  # sigmas, beyond which its weight is below 1e-5
+LEFT_OUT = -1e4  # logit of a level that is not compared
+
+
+class Settings(mcd.Settings):
+    """Settings of this method, beside those of mcd.
+
+    `levels`: strides of those that make the distance map; the student imitates, and the decoder reads, all of them;
+    "auto" lets teaching choose, with `choice_passes` panels shown. `patch_px`: side of the student's patches.
+    `decoder_widths`: channels from the coarsest level to the finest. `decoder_passes`: panels shown to the decoder, 0
+    leaves it out; `decoder_variety`: so many of them are different. `decoder_share`: the mask's part of the map.
+    `focal_alpha`: the share of defective cells in the focal loss.
+    """
+
+    levels: Literal["auto"] | Annotated[tuple[int, ...], Field(strict=False)] = STRIDES
+    choice_passes: Annotated[int, Field(ge=1)] = 800
+    patch_px: Annotated[int, Field(ge=16)] = 64
+    decoder_widths: Annotated[tuple[int, int, int], Field(strict=False)] = (64, 48, 32)
+    decoder_passes: Annotated[int, Field(ge=0)] = 2400
+    decoder_variety: Annotated[int, Field(ge=8)] = 600
+    decoder_share: Annotated[float, Field(ge=0, le=0.5)] = 0.35
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
+    focal_alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
+
+    @field_validator("direction")
+    @classmethod
+    def _by_location(cls, direction: str) -> str:
+        if direction != "location":
+            raise ValueError('"location": the mask of weights needs the distance at each')
+        return direction
+
+    @field_validator("strides")
+    @classmethod
+    def _all_three(cls, strides: tuple[int, ...]) -> tuple[int, ...]:
+        if strides != STRIDES:
+            raise ValueError(f"the decoder reads {list(STRIDES)}: set levels to leave some out of the distances")
+        return strides
+
+    @field_validator("levels")
+    @classmethod
+    def _of_those_there_are(cls, levels: Literal["auto"] | tuple[int, ...]) -> Literal["auto"] | tuple[int, ...]:
+        if levels != "auto" and (not levels or list(levels) != [one for one in STRIDES if one in levels]):
+            raise ValueError(f'"auto", or of {list(STRIDES)}, rising, each at most once')
+        return levels
+
+    @field_validator("patch_px")
+    @classmethod
+    def _on_a_grid(cls, patch_px: int, info: ValidationInfo) -> int:
+        if {"height", "width"} <= info.data.keys():
+            return checked_patch(patch_px, info.data["height"], info.data["width"], STRIDES[-1])
+        return patch_px
+
+
+class Fused(mcd.Mcd):
+    """See `engines.methods.Model`."""
+
+    typical: Tensor
+    low: Tensor
+    gain: Tensor
+
+    def __init__(self, channels: int, settings: Settings) -> None:
+        super().__init__(channels, settings)
+        self._own = settings
+        compared = STRIDES if settings.levels == "auto" else settings.levels
+        with torch.no_grad():
+            self.shares.copy_(torch.tensor([0.0 if stride in compared else LEFT_OUT for stride in STRIDES]))
+        self.decoder = Decoder(self.teacher.widths, settings.decoder_widths) if settings.decoder_passes else None
+        self._segmenting = False
+        self.register_buffer("typical", torch.zeros(()))
+        self.register_buffer("low", torch.zeros(2))
+        self.register_buffer("gain", torch.ones(2))
+        self.receptive_field = _field(self)
+        self.training_facts["levels"] = " ".join(map(str, compared))
+        self.training_facts["receptive_field_px"] = self.receptive_field
+        self.training_facts["halo_px"] = halo(self.receptive_field, settings.patch_px)
+
+    def train(self, mode: bool = True) -> "Fused":
+        """While the decoder learns everything before it stands still, the student's own statistics included."""
+        super().train(mode)
+        if self._segmenting:
+            self.student.eval()
+        return self
+
+    def stages(self) -> Iterator[Stage]:
+        """As mcd; then the decoder."""
+        dropout = 0.0
+        for stage in super().stages():
+            dropout = stage.channel_dropout
+            yield stage
+        if self.decoder is not None:
+            self._segmenting = True
+            settings, parameters = self._own, list(self.decoder.parameters())
+            passes, variety = settings.decoder_passes, settings.decoder_variety
+            yield Stage("decoder", passes, parameters, self._segment, True, self._masked, dropout, variety=variety)
+            self._segmenting = False
+
+    def loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
+        """Without a mask the student's pull at all levels, compared or not; with one the contrastive term."""
+        if defect_mask is not None:
+            return super().loss(batch, defect_mask)
+        known = self.targets(batch) if targets is None else targets
+        pairs = zip(known, self._imitate(self.blend(batch)), strict=True)
+        return torch.stack([cosine_distance(*pair).mean() for pair in pairs]).sum()
+
+    def _masked(self, batch: Tensor) -> list[Tensor]:
+        """What the decoder reads: the teacher's levels where the student disagrees."""
+        with torch.no_grad():
+            return [weight_mask(*pair) for pair in self._pairs(batch)]
+
+    def _segment(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
+        assert self.decoder is not None and defect_mask is not None and targets is not None
+        marked = marked_cells(defect_mask, STRIDES[0])
+        return focal_loss(self.decoder(targets), marked, self._own.focal_gamma, self._own.focal_alpha)
+
+    def fit_output(self, batches: Batches) -> None:
+        with torch.no_grad():
+            self._fit_position(batches)
+            if self.decoder is not None:
+                self._fit_scales(batches)
+            self._fit_score(batches)
+
+    def _fit_scales(self, batches: Batches) -> None:
+        self.typical.copy_(torch.cat([self._log_odds(self._pairs(batch)) for batch in batches()]).median())
+        maps = torch.cat([self._two_maps(batch) for batch in batches()], 1).flatten(1)
+        low, high = (quantile(maps, share) for share in QUANTILES)
+        self.low.copy_(low)
+        self.gain.copy_(HIGH_IS / (high - low).clamp(min=1e-6))
+
+    def answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        map = self._both(batch)
+        return map, self._parts(map)
+
+    def _both(self, batch: Tensor) -> Tensor:
+        """The fused map: [N, h, w]."""
+        if self.decoder is None:
+            return self.distance(batch) - self.position
+        distance, mask = (self._two_maps(batch) - self.low.view(2, 1, 1, 1)) * self.gain.view(2, 1, 1, 1)
+        return (1 - self._own.decoder_share) * distance + self._own.decoder_share * mask
+
+    def _two_maps(self, batch: Tensor) -> Tensor:
+        """Distances, corrected by position, and the mask: [2, N, h, w]."""
+        pairs = self._pairs(batch)
+        mask = functional.softplus(self._log_odds(pairs) - self.typical)
+        return torch.stack([self._fused(pairs) - self.position, mask])
+
+    def _log_odds(self, pairs: Pairs) -> Tensor:
+        assert self.decoder is not None
+        logits = self.decoder([weight_mask(*pair) for pair in pairs])
+        rows, columns = self._growth()
+        return log_odds(logits, rows[0], columns[0])
+
+    def _imitate(self, seen: Tensor) -> list[Tensor]:
+        """The student's maps [N, C, h, w], each patch seen for itself."""
+        size = self._own.patch_px
+        rows, columns = self._own.height // size, self._own.width // size
+        return [join(level, rows, columns) for level in super()._imitate(cut(seen, size))]
+
+    def level_maps(self, batch: Tensor) -> Tensor:
+        """The distance of each compared level, fine to coarse: [N, levels, h, w]; see `engines.methods.Selectable`."""
+        distances = [cosine_distance(*pair) for pair in self._pairs(batch)]
+        maps = grown(distances, *self._growth())
+        return torch.stack([map for map, share in zip(maps, self.shares, strict=True) if share > LEFT_OUT / 2], 1)
+
+
+class LevelMean(Located):
+    """Maps of levels [N, levels, h, w] -> map and score, as `Fused` without its decoder has them."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.corrected = settings.position_correction
+        self.place(settings.height // STRIDES[0], settings.width // STRIDES[0])
+
+    def distance(self, batch: Tensor) -> Tensor:
+        return batch.mean(1)
+
+
+def build(channels: int, settings: Settings) -> Fused:
+    """An untaught model for sets of `channels` channels. With levels "auto" all of them are compared."""
+    return Fused(channels, settings)
+
+
+def candidates(settings: Settings) -> tuple[str, ...]:
+    """See `engines.methods.Selectable`."""
+    return tuple(map(str, STRIDES)) if settings.levels == "auto" else ()
+
+
+def with_levels(settings: Settings, levels: Sequence[str]) -> Settings:
+    """See `engines.methods.Selectable`."""
+    return settings.model_copy(update={"levels": tuple(one for one in STRIDES if str(one) in levels)})
+
+
+def trials(settings: Settings, levels: Sequence[str]) -> list[Settings]:
+    """See `engines.methods.Selectable`: one student imitates all levels, and neither contrast nor decoder is needed."""
+    passes = min(settings.choice_passes, settings.schedule.image_passes)
+    short: dict[str, Any] = {"schedule": settings.schedule.model_copy(update={"image_passes": passes})}
+    return [with_levels(settings, levels).model_copy(update={**short, "contrast_passes": 0, "decoder_passes": 0})]
+
+
+def fusion(settings: Settings) -> LevelMean:
+    """See `engines.methods.Selectable`."""
+    return LevelMean(settings)
+
+
+def _field(model: Fused) -> int:
+    """Pixels across which a cell of the map sees: blend, the networks, the decoder, interpolation and smoothing."""
+    settings, blend = model._own, convex.LOCAL - 1 if isinstance(model.blend, convex.ConvexBlend) else 0
+    student = min(model.student.fields[-1], 2 * settings.patch_px - 1)
+    networks = max(model.teacher.fields[-1], student)
+    behind = STRIDES[-1] if model.decoder is None else max(STRIDES[-1], model.decoder.reach())
+    return blend + networks + behind + 2 * STRIDES[0] * ceil(GAUSSIAN_REACH * settings.smooth)

@@ -1,0 +1,107 @@
+"""How long does a network take? By hand: `python tests/bench/network_times.py [--channels N] [--side PX]`.
+
+Every method's network is exported untaught (its weights do not change its time), and all of them run one panel after
+the other in turns, so that what else the machine does falls on all alike. The first row is what the others are measured
+against: ResNet-18, a thin student and the map of distances. Median, 99th percentile and ratio of the medians.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from calibration.export import export
+from calibration.stack import Stack
+from engines import methods, recipe, runtimes
+from engines.detector import INPUT
+
+CONSOLE = Console()
+WARM_UP = 20
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mkd": ("mkd", {"teacher": "resnet18"}),
+    "mcd": ("mcd", {"teacher": "resnet18"}),
+    "mixed_teacher": ("mixed_teacher", {"second": "mobilenet_v2"}),
+    "adps": ("adps", {"teacher": "resnet18"}),
+    "fused": ("fused", {"teacher": "resnet18"}),
+    "fused, teacher takt": ("fused", {"teacher": "takt"}),
+}
+
+
+def main(
+    channels: Annotated[int, typer.Option(min=1)] = 3,
+    side: Annotated[int, typer.Option(min=64)] = 256,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    rounds: Annotated[int, typer.Option(min=100)] = 300,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Time them and print the table."""
+    with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
+        running = {}
+        for name in track(NETWORKS, "exporting", console=CONSOLE):
+            folder = Path(place) / name.replace(" ", "_")
+            folder.mkdir()
+            path = exported(name, channels, side, folder)
+            opening = runtimes.load("onnxruntime", "fp32").open_network(path, "fp32", threads, 1)
+            running[name] = opened.enter_context(opening)
+        panel = np.random.default_rng(0).random((1, channels, side, side), dtype=np.float32)
+        times = {name: np.array(each) for name, each in timed(running, panel, rounds).items()}
+    show(times, channels, side, threads)
+    if json_file:
+        json_file.write_text(json.dumps({name: figures(each, times) for name, each in times.items()}, indent=1) + "\n")
+
+
+def exported(name: str, channels: int, side: int, folder: Path) -> Path:
+    kind, changes = NETWORKS[name]
+    method = methods.load(kind)
+    torch.manual_seed(0)
+    model = method.build(channels, methods.settings_of(method, {"height": side, "width": side, **changes})).eval()
+    frames = np.random.default_rng(0).integers(0, 255, (2, channels, side, side), dtype=np.uint8)
+    export(model, Stack(frames, ("a", "b"), 16), folder)
+    return folder / recipe.NETWORK
+
+
+def timed(running: dict[str, Any], panel: NDArray[np.float32], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each run, by network."""
+    times: dict[str, list[float]] = {name: [] for name in running}
+    for number in track(range(WARM_UP + rounds), "timing", console=CONSOLE):
+        for name, ms in _round(running, panel):
+            if number >= WARM_UP:
+                times[name].append(ms)
+    return times
+
+
+def _round(running: dict[str, Any], panel: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
+    for name, network in running.items():
+        began = time.perf_counter()
+        network.run({INPUT: panel})
+        yield name, 1000 * (time.perf_counter() - began)
+
+
+def figures(ms: NDArray[np.float64], times: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    first = next(iter(times.values()))
+    median = float(np.median(ms))
+    return {"median_ms": median, "p99_ms": float(np.quantile(ms, 0.99)), "ratio": median / float(np.median(first))}
+
+
+def show(times: dict[str, NDArray[np.float64]], channels: int, side: int, threads: int) -> None:
+    title = f"one {side} x {side} panel of {channels} channels, onnxruntime fp32, {threads} threads"
+    table = Table("network", "median ms", "p99 ms", "ratio", title=title)
+    for name, ms in times.items():
+        found = figures(ms, times)
+        table.add_row(name, *(f"{found[key]:.2f}" for key in ("median_ms", "p99_ms", "ratio")))
+    CONSOLE.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,87 @@
+"""Panels with defects that come again: each as often as any other, always the same, asked about once."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra [teach]")
+
+from torch import Tensor  # noqa: E402
+
+from calibration import material  # noqa: E402
+from calibration.material import Course, DefectsAgain, GoodPanels, Material, batches  # noqa: E402
+from calibration.stack import Stack  # noqa: E402
+from engines.methods import Schedule, Stage  # noqa: E402
+
+CHANNELS = ("dark_left", "bright")
+SCHEDULE = Schedule(image_passes=48, batch=4)
+
+
+def good() -> Material:
+    frames = np.random.default_rng(0).integers(60, 120, (6, 2, 64, 64), dtype=np.uint8)
+    return Material(Stack(frames, tuple("abcdef"), 16), CHANNELS, 7)
+
+
+def again(asked: list[int], variety: int = 12) -> DefectsAgain:
+    def targets(batch: Tensor) -> list[Tensor]:
+        asked.append(len(batch))
+        return [batch.mean((2, 3)), batch[:, :, ::8, ::8]]
+
+    stage = Stage("s", 96, (), lambda *_: torch.zeros(()), True, targets, 0.5, variety=variety)
+    found = batches(good(), stage, Course(good(), stage, SCHEDULE))
+    assert isinstance(found, DefectsAgain)
+    return found
+
+
+def test_every_panel_comes_once_before_any_comes_again_and_never_in_the_same_order() -> None:
+    course = Course(good(), Stage("s", 96, (), lambda *_: torch.zeros(()), True), SCHEDULE)
+    rounds = [[number for step in range(at, at + 3) for number in course.again(step, 12)] for at in (0, 3, 6)]
+    assert all(sorted(one) == list(range(12)) for one in rounds)
+    assert rounds[0] != rounds[1] != rounds[2]
+
+
+def test_what_is_known_of_a_panel_is_asked_once_and_belongs_to_it() -> None:
+    asked: list[int] = []
+    shown = again(asked)
+    for step in range(9):
+        batch = shown.batch(step)
+        assert batch.targets is not None and batch.masks is not None
+        assert torch.allclose(batch.targets[0], batch.panels.mean((2, 3)), atol=1e-3)
+        assert torch.allclose(batch.targets[1], batch.panels[:, :, ::8, ::8], atol=1e-3)
+    assert sum(asked) == 12
+
+
+def test_a_step_shows_the_same_whatever_was_shown_before() -> None:
+    one, other = again([]), again([])
+    for step in range(5):
+        one.batch(step)
+    first, second = one.batch(5), other.batch(5)
+    assert torch.equal(first.panels, second.panels) and first.names == second.names
+    assert first.masks is not None and second.masks is not None and torch.equal(first.masks, second.masks)
+
+
+def test_most_panels_have_a_defect_and_some_lost_a_channel() -> None:
+    shown = again([], variety=64)
+    seen = [shown.batch(step) for step in range(16)]
+    masks = torch.cat([batch.masks for batch in seen if batch.masks is not None])
+    dark = torch.cat([batch.panels for batch in seen]).amax((2, 3)) == 0
+    assert 0.5 < float(masks.any(2).any(1).float().mean()) < 0.95
+    assert 0.3 < float(dark.any(1).float().mean()) < 0.7
+
+
+@pytest.mark.parametrize("room", [0, 20_000])
+def test_without_memory_to_keep_panels_they_are_drawn_again_alike(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = again([])
+    monkeypatch.setattr(material, "CACHE_BYTES", room)
+    asked: list[int] = []
+    poor = again(asked)
+    for step in range(6):
+        one, other = whole.batch(step), poor.batch(step)
+        assert torch.equal(one.panels, other.panels)
+    assert sum(asked) > 12
+
+
+def test_stages_without_defects_are_shown_good_panels() -> None:
+    stage = Stage("s", 8, (), lambda *_: torch.zeros(()))
+    batch = batches(good(), stage, Course(good(), stage, SCHEDULE)).batch(0)
+    assert isinstance(batches(good(), stage, Course(good(), stage, SCHEDULE)), GoodPanels)
+    assert batch.masks is None and batch.targets is None

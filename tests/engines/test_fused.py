@@ -1,0 +1,248 @@
+"""fused: two maps on one scale, patches, levels left out, each stage moving its own part, tiles as the whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra [teach]")
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+from calibration.export import export, prove  # noqa: E402
+from calibration.fit import Checkpoint, fit  # noqa: E402
+from calibration.material import Material  # noqa: E402
+from calibration.stack import Stack  # noqa: E402
+from engines import methods  # noqa: E402
+from engines.errors import UsageError  # noqa: E402
+from engines.methods import fused  # noqa: E402
+from engines.patches import halo  # noqa: E402
+
+SMALL = {
+    "height": 64,
+    "width": 96,
+    "teacher": "resnet18",
+    "student_width": 4,
+    "patch_px": 32,
+    "decoder_widths": [8, 6, 4],
+}
+MARKED = torch.zeros(6, 64, 96, dtype=torch.bool)
+MARKED[:3, 8:40, 40:72] = True
+
+
+def of(**changes: object) -> fused.Settings:
+    return methods.settings_of(fused, SMALL | changes)  # type: ignore[return-value]
+
+
+def panels(count: int = 6, channels: int = 4) -> "Tensor":
+    random = torch.Generator().manual_seed(3)
+    return 0.4 + 0.2 * torch.rand(count, channels, 64, 96, generator=random)
+
+
+def batches(channels: int = 4) -> Iterator["Tensor"]:
+    yield from panels(channels=channels).split(3)
+
+
+def defective() -> "Tensor":
+    batch = panels()
+    batch[:, 1] *= torch.where(MARKED, 0.3, 1.0)
+    return batch
+
+
+def fitted(channels: int = 4, **changes: object) -> fused.Fused:
+    torch.manual_seed(0)
+    model = fused.build(channels, of(**changes))
+    model.fit_input(lambda: batches(channels))
+    model.eval().fit_output(lambda: batches(channels))
+    return model
+
+
+def stage(model: fused.Fused, name: str) -> methods.Stage:
+    """The stage of this name, those before it left out."""
+    return next(one for one in model.stages() if one.name == name)
+
+
+def taught(model: fused.Fused, one: methods.Stage, steps: int = 10) -> list[float]:
+    optimiser = torch.optim.AdamW(one.parameters, lr=5e-3)
+    batch, mask = (defective(), MARKED) if one.needs_defects else (panels(), None)
+    losses = []
+    for _ in range(steps):
+        loss = one.loss(batch, mask, one.targets(batch) if one.targets else None)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_maps_have_stride_four_and_rows_do_not_depend_on_the_batch(channels: int) -> None:
+    model = fitted(channels)
+    with torch.no_grad():
+        maps, scores = model(panels(channels=channels))
+        one, score = model(panels(channels=channels)[2:3])
+    assert maps.shape == (6, 16, 24)
+    assert torch.allclose(maps[2:3], one, atol=1e-4)
+    assert torch.allclose(scores[2:3], score, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.35])
+def test_good_panels_score_around_one(share: float) -> None:
+    with torch.no_grad():
+        scores = fitted(decoder_share=share)(panels())[1]
+    assert float(scores.mean()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_both_maps_are_brought_to_one_scale() -> None:
+    model = fitted()
+    with torch.no_grad():
+        both = (model._two_maps(panels()) - model.low.view(2, 1, 1, 1)) * model.gain.view(2, 1, 1, 1)
+    for map in both.numpy():
+        assert np.quantile(map, 0.9) == pytest.approx(0.0, abs=0.01)
+        assert np.quantile(map, 0.995) == pytest.approx(0.1, abs=0.01)
+
+
+def test_without_share_the_map_is_that_of_the_distances() -> None:
+    model, alone = fitted(decoder_share=0.0), fitted(decoder_passes=0)
+    with torch.no_grad():
+        maps, wanted = model(defective())[0], alone(defective())[0]
+    gain, low = float(model.gain[0]), float(model.low[0])
+    assert torch.allclose(maps, (wanted - low) * gain, atol=1e-4)
+
+
+def test_each_stage_moves_its_own_part_alone() -> None:
+    model = fitted()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    seen = []
+    for one in model.stages():
+        model.train()
+        taught(model, one, 2)
+        now = model.state_dict()
+        seen.append({name.split(".")[0] for name, value in now.items() if not torch.equal(value, before[name])})
+        before = {name: value.clone() for name, value in now.items()}
+    assert seen == [{"student", "heads"}, {"blend", "factors", "shares"}, {"decoder"}]
+
+
+def test_the_decoder_learns_where_defects_are() -> None:
+    model = fitted()
+    decoder = stage(model, "decoder")
+    assert decoder.variety == 600 and decoder.targets is not None
+    model.train()
+    losses = taught(model, decoder, 60)
+    assert losses[-1] < 0.5 * losses[0]
+    model.eval().fit_output(batches)
+    with torch.no_grad():
+        mask = model._two_maps(defective())[1]
+    marked = torch.nn.functional.max_pool2d(MARKED[:, None].float(), 4)[:, 0] > 0
+    assert float(mask[marked].mean()) > float(mask[~marked].mean())
+
+
+def test_a_level_that_is_left_out_is_imitated_and_not_compared() -> None:
+    model = fitted(levels=[8])
+    with torch.no_grad():
+        model.heads[0].weight.zero_()  # type: ignore[union-attr]
+        distance = model.distance(panels())
+        model.heads[2].weight.zero_()  # type: ignore[union-attr]
+        assert torch.equal(model.distance(panels()), distance)
+        model.heads[1].weight.zero_()  # type: ignore[union-attr]
+        assert not torch.allclose(model.distance(panels()), distance)
+    pull = stage(model, "student")
+    before = model.heads[0].weight.clone()  # type: ignore[union-attr]
+    taught(model, pull, 2)
+    assert not torch.equal(model.heads[0].weight, before)  # type: ignore[union-attr]
+
+
+def test_a_level_that_is_left_out_stays_out_while_the_contrast_acts() -> None:
+    model = fitted(levels=[4, 16])
+    taught(model, stage(model, "contrast"), 5)
+    shares = torch.softmax(model.shares.detach(), 0)
+    assert float(shares[1]) == 0 and float(shares[0]) > 0.1 and float(shares[2]) > 0.1
+
+
+def test_level_maps_and_their_fusion_answer_as_the_network_without_decoder() -> None:
+    model = fitted(levels=[4, 8], decoder_passes=0)
+    fusion = fused.fusion(model.settings)  # type: ignore[arg-type]
+    with torch.no_grad():
+        fusion.fit_output(lambda: [model.level_maps(batch) for batch in batches()])
+        maps, scores = fusion(model.level_maps(defective()))
+        wanted_maps, wanted_scores = model(defective())
+    assert torch.allclose(maps, wanted_maps, atol=1e-4)
+    assert torch.allclose(scores, wanted_scores, atol=1e-3)
+
+
+def test_all_levels_are_tried_in_one_short_lesson_without_contrast_and_decoder() -> None:
+    settings = of(levels="auto", schedule={"image_passes": 4000})
+    assert fused.candidates(settings) == ("4", "8", "16")
+    [lesson] = fused.trials(settings, ("4", "8", "16"))
+    assert (lesson.levels, lesson.contrast_passes, lesson.decoder_passes) == ((4, 8, 16), 0, 0)
+    assert lesson.schedule.image_passes == settings.choice_passes
+    assert fused.with_levels(settings, ["16", "4"]).levels == (4, 16)
+    assert fused.candidates(of()) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"patch_px": 48}, "take 16, 32"),
+        ({"levels": [8, 4]}, "rising"),
+        ({"levels": []}, "rising"),
+        ({"levels": [32]}, "rising"),
+        ({"strides": [4, 8]}, "set levels"),
+        ({"direction": "flattened"}, "location"),
+        ({"decoder_share": 0.6}, "decoder_share"),
+        ({"decoder_widths": [8, 8]}, "decoder_widths"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        of(**changes)
+
+
+def test_a_cell_sees_no_farther_than_the_receptive_field() -> None:
+    settings = {"height": 64, "width": 1024, "smooth": 0.5}
+    model = fused.build(3, of(**settings)).eval()
+    model.double()
+    batch = torch.rand(1, 3, 64, 1024, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    batch.requires_grad_(True)
+    model.answer(batch)[0][0, 8, 128].backward()
+    assert batch.grad is not None
+    columns = torch.nonzero(batch.grad.abs().sum((0, 1, 2)) > 1e-6 * batch.grad.abs().max())[:, 0]
+    assert 128 < int(columns.max() - columns.min()) + 1 <= model.receptive_field
+    assert model.training_facts["halo_px"] == halo(model.receptive_field, 32)
+
+
+def test_tiles_with_their_halo_answer_as_the_whole_panel() -> None:
+    torch.manual_seed(2)
+    shape = {"height": 64, "patch_px": 32, "position_correction": False}
+    whole = fused.build(4, of(width=1088, **shape)).eval()
+    margin = halo(whole.receptive_field, 32)
+    inside = 1088 // 2 // 32 * 32
+    tile = fused.build(4, of(width=inside + margin, **shape)).eval()
+    panel = torch.rand(4, 4, 64, 1088, generator=torch.Generator().manual_seed(5))
+    whole.fit_input(lambda: [panel])
+    whole.fit_output(lambda: [panel])
+    same = {name: value for name, value in whole.state_dict().items() if name != "position"}
+    tile.load_state_dict(same, strict=False)
+    with torch.no_grad():
+        maps, scores = whole(panel)
+        left = tile(panel[..., : inside + margin])[0][..., : inside // 4]
+        right = tile(panel[..., -(inside + margin) :])[0][..., -(1088 - inside) // 4 :]
+    stitched = torch.cat([left, right], -1)
+    assert stitched.shape == maps.shape
+    assert float((stitched - maps).abs().max()) < 1e-3 * float(scores.min())
+
+
+def test_what_is_exported_answers_as_what_was_taught(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(60, 180, (8, 2, 64, 96), dtype=np.uint8)
+    good = Stack(frames, tuple("abcdefgh"), 16)
+    material = Material(good, ("bright", "dark"), 0)
+    settings = of(schedule={"image_passes": 8, "batch": 4}, contrast_passes=8, decoder_passes=16, decoder_variety=8)
+    torch.manual_seed(0)
+    model = fused.build(2, settings)
+    fit(model, material, settings.schedule, Checkpoint(tmp_path / "c.pt"), lambda stage, done, total: None)
+    export(model, good, tmp_path)
+    assert prove(fused.build(2, settings), good, tmp_path) < 1e-4
