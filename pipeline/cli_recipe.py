@@ -49,7 +49,9 @@ def teach(
     out: Annotated[Path, typer.Option(help="folder to make; must not exist")],
     method: Annotated[str, typer.Option(help="how to teach")] = "mkd",
     channels: Annotated[str, typer.Option(metavar="A,B", help="teach from these channels alone; all unless said")] = "",
-    teacher_weights: Annotated[Path | None, typer.Option(help="folder with the teacher's weights")] = None,
+    teacher_weights: Annotated[
+        Path | None, typer.Option(help="folder with the teacher's weights; without it the one that ships")
+    ] = None,
     download_weights: Annotated[
         bool, typer.Option("--download-weights", help="fetch them once, checked by SHA-256, instead of giving a folder")
     ] = False,
@@ -265,6 +267,7 @@ def _taught(taught: Any) -> dict[str, Any]:
         "method": manifest.method,
         "panels": manifest.training.panels + manifest.training.held_out,
         "held_out": manifest.training.held_out,
+        "teacher": manifest.training.teacher,
         "seconds": round(taught.seconds, 1),
         "peak_memory_mb": round(taught.peak_memory_mb),
         "limit": manifest.limits.image,

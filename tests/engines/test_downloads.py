@@ -164,7 +164,7 @@ def test_a_teacher_asks_the_server_for_its_published_file(
         with pytest.raises(UsageError, match="404"):
             download(kind, server.url)
     assert server.asked == [f"/models/{one.published.name}" for one in published.values() if one.published]
-    download("small", server.url)  # made here: nothing to ask for
+    download("takt", server.url)  # it ships: nothing to ask for
     with pytest.raises(UsageError, match=r"pdn_small cannot be downloaded: give --teacher-weights DIR"):
         download("pdn_small", server.url)
     assert len(server.asked) == len(published)

@@ -23,7 +23,7 @@ CHANNELS = ("dark_surface", "dark_pixel", "bright_surface", "bright_pixel")
 TEACH = {
     "height": 64,
     "width": 64,
-    "teacher": "small",
+    "teacher": "takt",
     "student_width": 8,
     "blend": "balanced",
     "schedule.image_passes": 2400,
@@ -78,7 +78,7 @@ def test_teach_tells_its_figures_and_leaves_a_sealed_recipe(taught: tuple[Path, 
     out, figures = taught
     recipe = recipes.load(out)
     assert figures["recipe"] == recipe.hash
-    assert figures["method"] == "mkd" and figures["panels"] == 60
+    assert figures["method"] == "mkd" and figures["panels"] == 60 and figures["teacher"] == "takt"
     assert set(figures["promised_false_reject"]) == {"rate", "confidence"}
     assert figures["seconds"] > 0 and figures["peak_memory_mb"] > 0
     assert figures["limit"] == recipe.manifest.limits.image
@@ -257,7 +257,7 @@ def test_a_panel_that_cannot_be_inspected_is_a_reject_with_a_fault(
         (["--set", "student_widht=3"], UsageError, "student_widht"),
         (["--set", "height"], UsageError, "NAME=VALUE"),
         (["--method", "magic"], UsageError, "no 'magic'"),
-        ([], UsageError, "--teacher-weights"),
+        (["--set", "teacher=resnet18"], UsageError, "--teacher-weights"),
         (["--teacher-weights", "nowhere"], UsageError, "holds no resnet18"),
     ],
 )
@@ -273,7 +273,7 @@ def test_wrong_use_is_one_line(
 
 def test_a_recipe_is_never_overwritten(taught: tuple[Path, dict], panel_set: Path) -> None:
     with pytest.raises(UsageError, match="never overwritten"):
-        run("teach", panel_set, "--out", taught[0], "--set", "teacher=small")
+        run("teach", panel_set, "--out", taught[0], "--set", "teacher=takt")
 
 
 def test_sets_without_panels_are_named(taught: tuple[Path, dict], tmp_path: Path) -> None:

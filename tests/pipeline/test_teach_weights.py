@@ -1,5 +1,6 @@
-"""takt teach asks for weights in one line, fetches them only when told to, and takes no others than the pinned ones."""
+"""takt teach works without weights; it fetches them only when told to, and takes no others than the pinned ones."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ from typer.testing import CliRunner
 pytest.importorskip("torch", reason="needs the extra [teach]")
 
 from calibration.panels import write_panel
+from engines import recipe as recipes
+from engines.backbones import TEACHERS
 from engines.errors import UsageError
 from pipeline.cli_recipe import register
+from pipeline.simulation.panel import Look
+from pipeline.simulation.panelset import items, write_set
 
 NAME = "resnet18-f37072fd.pth"
 
@@ -40,9 +45,22 @@ def teach(panels: Path, *options: object) -> None:
     CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
 
 
+def test_without_weights_the_teacher_that_ships_teaches(tmp_path: Path) -> None:
+    look = Look(height=64, width=64, bezel_px=2)
+    channels = ("bright_surface", "dark_left_pixel")
+    write_set(tmp_path / "set", list(items(24, 4, 4, ("stain",))), look, 3, channels, scale=2)
+    options = ["--hold-out-every", 2, "--false-reject", 0.3, "--set", "schedule.image_passes=1200"]
+    teach(tmp_path / "set", *options, "--set", "student_width=8", "--json", tmp_path / "teach.json")
+    said = json.loads((tmp_path / "teach.json").read_text())
+    manifest = recipes.load(tmp_path / "out").manifest
+    assert said["teacher"] == manifest.training.teacher == manifest.settings["teacher"] == "takt"
+    shipped = TEACHERS["takt"].shipped
+    assert shipped and manifest.training.teacher_sha256 == shipped.sha256
+
+
 def test_missing_weights_say_both_ways_to_get_them(panels: Path) -> None:
     with pytest.raises(UsageError, match=r"--teacher-weights DIR with resnet18\*\.pth, or --download-weights"):
-        teach(panels)
+        teach(panels, "--set", "teacher=resnet18")
 
 
 def test_only_one_way_can_be_asked_for(panels: Path) -> None:
@@ -61,11 +79,11 @@ def test_a_download_that_fails_stops_before_anything_is_made(panels: Path, own_c
     assert not (panels.parent / "out").exists() and not list(own_cache.iterdir())
 
 
-def test_a_teacher_made_here_asks_no_server() -> None:
+def test_the_teacher_that_ships_asks_no_server() -> None:
     from calibration import weights
 
     with serving(lambda handler: handler.send_error(500)) as server:
-        weights.fetch("mkd", {"teacher": "small"}, server.url, lambda phase, done, total: None)
+        weights.fetch("mkd", {"teacher": "takt"}, server.url, lambda phase, done, total: None)
         with pytest.raises(UsageError, match="500"):
             weights.fetch("mkd", {"teacher": "vgg16"}, server.url, lambda phase, done, total: None)
         assert server.asked == ["/models/vgg16-397923af.pth"]
