@@ -5,7 +5,6 @@ none of its weights enters the file. What a step shows follows from seed and ste
 on from its checkpoint.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration import pictures
-from calibration.fit import Checkpoint
+from calibration.fit import Checkpoint, pace
 from calibration.panels import GOOD, PanelSet
 from engines.backbones import IMAGENET_MEAN, IMAGENET_STD, STRIDES, TEACHERS, Backbone, Imitation, load_weights
 from engines.backbones.download import sha256_of
@@ -35,7 +34,7 @@ TARGET, NAME = "resnet18", "takt.safetensors"
 BATCHES = ((128, 16, 0.6), (192, 7, 0.2), (256, 4, 0.2))  # side, pictures, how often
 PANELS_SHARE = 0.08
 STANDARDISED_SHARE = 0.4  # as the blend of an image set is, not as a photograph
-WARM_UP = 0.02
+WARM_UP = 100  # steps
 LEAK = 0.05  # while it learns: a channel that is never above zero would stay there
 HELD_OUT, HELD_OUT_SIDE = 96, 256
 
@@ -47,7 +46,7 @@ Panels = Sequence[NDArray[np.uint8]]  # image sets, each [C, H, W]
 class Plan:
     """How the teacher is made."""
 
-    steps: int = 7500
+    steps: int = 5000
     seed: int = 0
     rate: float = 3e-3
     decay: float = 1e-4
@@ -133,7 +132,7 @@ class Distillation:
 
     def _step(self, step: int) -> float:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.rate * pace(step / self.plan.steps)
+            group["lr"] = self.plan.rate * min(1, (step + 1) / WARM_UP) * pace(step / self.plan.steps)
         batch = shown(self.plan, step, self.panels).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -161,13 +160,6 @@ class Distillation:
         self.student.load_state_dict(saved["student"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.losses, self.seconds = list(saved["losses"]), float(saved["seconds"])
-
-
-def pace(done: float) -> float:
-    """Share of the learning rate: up in the first steps, then down to zero along a cosine."""
-    if done < WARM_UP:
-        return (done + 1e-3) / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
 
 
 def similarity(student: nn.Module, target: nn.Module, batch: Tensor) -> list[tuple[float, float]]:
