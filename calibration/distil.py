@@ -46,7 +46,7 @@ Panels = Sequence[NDArray[np.uint8]]  # image sets, each [C, H, W]
 class Plan:
     """How the teacher is made."""
 
-    steps: int = 5000
+    steps: int = 4200
     seed: int = 0
     rate: float = 3e-3
     decay: float = 1e-4
