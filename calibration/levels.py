@@ -203,7 +203,7 @@ def section(found: Choice) -> str:
     ]
     heads = ("levels", "image AUROC", "gain", "its standard error", "")
     text = (
-        "Each level was taught shortly; asked were good panels kept back from that, with and without synthetic defects. A"
+        "Each level was taught shortly; asked were good panels kept back, with and without synthetic defects. A"
         " level is added while it gains more than one standard error."
     )
     return pages.section("Levels compared", pages.table(heads, rows), pages.words(text, "dim"))

@@ -48,7 +48,7 @@ class Request:
 
     panels: PanelSet
     out: Path
-    method: str = "mkd"
+    method: str = methods.PRODUCTION
     settings: dict[str, Any] = field(default_factory=dict)
     teacher_weights: Path | None = None
     seed: int = 0

@@ -25,6 +25,7 @@ CONSOLE = Console(stderr=True)
 PLAN = Path(__file__).with_suffix(".toml")
 HEADS = ("set", "method", "seed", "image AUROC", "mean over types", "pixel AP", "AU-PRO 0.3 / 0.05", "false rejects",
          "misses", "promise", "ms", "teach s", "against the first")  # fmt: skip
+METRICS = ("image_auroc_mean", "pixel_ap", "aupro30", "aupro05")
 
 
 class Method(BaseModel):
@@ -177,6 +178,27 @@ def by_type(found: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def over_sets(found: list[dict[str, Any]]) -> str:
+    """Markdown, a row a method: the mean of each metric over the sets and seeds that every method was measured on."""
+    by_method: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for each in found:
+        by_method.setdefault(each["method"], {})[each["set"], each["seed"]] = each["eval"]
+    wide = {name: cells for name, cells in by_method.items() if len(cells) == max(map(len, by_method.values()))}
+    shared = sorted(set.intersection(*(set(cells) for cells in wide.values())) if wide else set())
+    heads = ("method", f"mean over {len(shared)} cells: image AUROC", *METRICS[1:])
+    rows = [heads, ("---",) * len(heads)]
+    for name, cells in wide.items():
+        values = {metric: [cells[key][metric] for key in shared] for metric in METRICS}
+        rows.append((name, *(_number(_mean(values[metric])) for metric in METRICS)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that there are: a set without masks has no pixel figures."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
 def _partner(each: dict[str, Any], found: list[dict[str, Any]], first: str) -> dict[str, Any] | None:
     same = (one for one in found if (one["set"], one["seed"], one["method"]) == (each["set"], each["seed"], first))
     return next(same, None) if each["method"] != first else None
@@ -261,7 +283,7 @@ def main(
     except TaktError as error:
         CONSOLE.print(str(error))
         raise typer.Exit(error.exit_status) from None
-    print(table(found, next(iter(table_of.methods))), by_type(found), sep="\n\n")  # noqa: T201
+    print(table(found, next(iter(table_of.methods))), by_type(found), over_sets(found), sep="\n\n")  # noqa: T201
     raise typer.Exit(int(failed > 0))
 
 

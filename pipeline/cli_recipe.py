@@ -22,6 +22,7 @@ from calibration import overlay
 from calibration.doubts import doubts
 from calibration.panels import PanelSet, panels_at, read_panel
 from calibration.stack import Tell
+from engines import methods
 from engines import recipe as recipes
 from engines.detector import Detector, Finding, GeometryError, open_detector
 from engines.errors import PanelError, UsageError
@@ -47,7 +48,7 @@ def register(app: typer.Typer) -> None:
 def teach(
     panels: Annotated[Path, typer.Argument(metavar="SET", help="panel set with train/good")],
     out: Annotated[Path, typer.Option(help="folder to make; must not exist")],
-    method: Annotated[str, typer.Option(help="how to teach")] = "mkd",
+    method: Annotated[str, typer.Option(help="how to teach")] = methods.PRODUCTION,
     channels: Annotated[str, typer.Option(metavar="A,B", help="teach from these channels alone; all unless said")] = "",
     teacher_weights: Annotated[
         Path | None, typer.Option(help="folder with the teacher's weights; without it the one that ships")

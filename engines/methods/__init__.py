@@ -18,6 +18,8 @@ from engines.zones import TopMean
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+PRODUCTION = "fused"  # what is taught unless another method is asked for
+
 
 class Schedule(BaseModel):
     """How long and how fast to train. `image_passes` counts panels shown, so it does not depend on the set."""

@@ -68,7 +68,19 @@ def taught(panel_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     out, figures = tmp_path_factory.mktemp("recipes") / "toy", panel_set.parent / "teach.json"
     settings = [part for name, value in TEACH.items() for part in ("--set", f"{name}={value}")]
     done = run(
-        "teach", panel_set, "--out", out, "--hold-out-every", 2, "--false-reject", 0.2, *settings, "--json", figures
+        "teach",
+        panel_set,
+        "--out",
+        out,
+        "--method",
+        "mkd",
+        "--hold-out-every",
+        2,
+        "--false-reject",
+        0.2,
+        *settings,
+        "--json",
+        figures,
     )
     assert done.exit_code == 0, done.output
     return out, json.loads(figures.read_text())
@@ -203,7 +215,7 @@ def test_some_channels_and_a_part_of_the_panel_can_be_taught(panel_set: Path, tm
         facts.write("\n[zones]\nignore = [[[0, 0], [0.1, 0], [0.1, 1], [0, 1]]]\n")
     panel_set = tmp_path / "set"
     settings = [part for name, value in TEACH.items() if name != "blend" for part in ("--set", f"{name}={value}")]
-    some = ["--channels", "bright_pixel,dark_surface", "--hold-out-every", 2]
+    some = ["--method", "mkd", "--channels", "bright_pixel,dark_surface", "--hold-out-every", 2]
     done = run("teach", panel_set, "--out", tmp_path / "r", *some, "--set", "blend=statistics", *settings)
     assert done.exit_code == 0, done.output
     channels = recipes.load(tmp_path / "r").manifest.channels

@@ -42,7 +42,8 @@ def teach(folder: Path, *arguments: object) -> Result:
     app = typer.Typer()
     register(app)
     app.callback()(lambda: None)
-    words = ["teach", folder, "--out", folder.parent / "recipe", "--set", "height=64", "--set", "width=64", *arguments]
+    sizes = ["--method", "mkd", "--set", "height=64", "--set", "width=64"]
+    words = ["teach", folder, "--out", folder.parent / "recipe", *sizes, *arguments]
     return CliRunner().invoke(app, [str(word) for word in words])
 
 

@@ -49,10 +49,13 @@ def test_without_weights_the_teacher_that_ships_teaches(tmp_path: Path) -> None:
     look = Look(height=64, width=64, bezel_px=2)
     channels = ("bright_surface", "dark_left_pixel")
     write_set(tmp_path / "set", list(items(24, 4, 4, ("stain",))), look, 3, channels, scale=2)
-    options = ["--hold-out-every", 2, "--false-reject", 0.3, "--set", "schedule.image_passes=1200"]
-    teach(tmp_path / "set", *options, "--set", "student_width=8", "--json", tmp_path / "teach.json")
+    short = {"schedule.image_passes": 1200, "student_width": 8, "decoder_passes": 400, "contrast_passes": 80}
+    options = [part for name, value in short.items() for part in ("--set", f"{name}={value}")]
+    options += ["--hold-out-every", 2, "--false-reject", 0.3, "--json", tmp_path / "teach.json"]
+    teach(tmp_path / "set", *options)
     said = json.loads((tmp_path / "teach.json").read_text())
     manifest = recipes.load(tmp_path / "out").manifest
+    assert said["method"] == "fused"
     assert said["teacher"] == manifest.training.teacher == manifest.settings["teacher"] == "takt"
     shipped = TEACHERS["takt"].shipped
     assert shipped and manifest.training.teacher_sha256 == shipped.sha256
