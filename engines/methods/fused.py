@@ -5,8 +5,9 @@ MixedTeacher the reduced student and the choice of levels: distances of the `lev
 asymmetric input (the teacher sees the panel, the student patches of it), the weight mask and the mask's decoder.
 
 The union is ours, and so is its course: the student learns from good panels alone; then blend and metric by the
-contrast; then the decoder, on the frozen pair, from panels with defects that are drawn once and come again. A push or a
-decoder that acts on the student from the start spoils its distances.
+contrast, where `contrast_passes` asks for it; then the decoder, on the frozen pair, from panels with defects that are
+drawn once and come again. A push or a decoder that acts on the student from the start spoils its distances. Beside the
+decoder, which learns from the same defects, the contrast made no difference worth its time: see docs/choices.md.
 
 Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels the 0.9
 quantile becomes 0 and the 0.995 quantile 0.1. Theirs are held back from training; ours trained the network. The
@@ -55,6 +56,7 @@ class Settings(mcd.Settings):
 
     levels: Literal["auto"] | Annotated[tuple[int, ...], Field(strict=False)] = STRIDES
     choice_passes: Annotated[int, Field(ge=1)] = 800
+    contrast_passes: Annotated[int, Field(ge=0)] = 0
     patch_px: Annotated[int, Field(ge=16)] = 64
     decoder_widths: Annotated[tuple[int, int, int], Field(strict=False)] = (64, 48, 32)
     decoder_passes: Annotated[int, Field(ge=0)] = 2400

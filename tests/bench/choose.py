@@ -32,7 +32,8 @@ CONSOLE = Console()
 KEPT_BACK, ROUNDS = 4, 4
 TAUGHT, ASKED = anomalies.KINDS[0::2], anomalies.KINDS[1::2]
 SHORT = {"schedule": {"image_passes": 1600}}
-FUSED = {"decoder_passes": 1200, "decoder_variety": 400}
+FUSED: dict[str, Any] = {"decoder_passes": 1200, "decoder_variety": 400}
+CONTRAST = {**FUSED, "contrast_passes": 480}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd": ("mkd", {}),
     "mkd balanced": ("mkd", {"blend": "balanced"}),
@@ -44,13 +45,13 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "contrast slow": ("mcd", {"contrast_rate": 0.005}),
     "contrast student": ("mcd", {"push": 0.3, "push_student": 0.1}),
     "fused": ("fused", FUSED),
-    "fused, patches of 32": ("fused", {**FUSED, "patch_px": 32}),
-    "fused, whole panels": ("fused", {**FUSED, "patch_px": 192}),
-    "fused, no contrast": ("fused", {**FUSED, "contrast_passes": 0}),
+    "fused contrast": ("fused", CONTRAST),
+    "fused contrast patches of 32": ("fused", {**CONTRAST, "patch_px": 32}),
+    "fused contrast whole panels": ("fused", {**CONTRAST, "patch_px": 192}),
 }
 # settings that act on what was taught: tried on the same network
 ANSWERS: dict[str, dict[str, dict[str, Any]]] = {
-    "fused": {f", share {share:g}": {"decoder_share": share} for share in (0.0, 0.2, 0.5)}
+    "fused": {f" share {share:g}": {"decoder_share": share} for share in (0.0, 0.2, 0.5)}
 }
 
 

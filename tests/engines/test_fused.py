@@ -114,7 +114,7 @@ def test_without_share_the_map_is_that_of_the_distances() -> None:
 
 
 def test_each_stage_moves_its_own_part_alone() -> None:
-    model = fitted()
+    model = fitted(contrast_passes=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     seen = []
     for one in model.stages():
@@ -156,7 +156,7 @@ def test_a_level_that_is_left_out_is_imitated_and_not_compared() -> None:
 
 
 def test_a_level_that_is_left_out_stays_out_while_the_contrast_acts() -> None:
-    model = fitted(levels=[4, 16])
+    model = fitted(levels=[4, 16], contrast_passes=8)
     taught(model, stage(model, "contrast"), 5)
     shares = torch.softmax(model.shares.detach(), 0)
     assert float(shares[1]) == 0 and float(shares[0]) > 0.1 and float(shares[2]) > 0.1
@@ -174,7 +174,7 @@ def test_level_maps_and_their_fusion_answer_as_the_network_without_decoder() -> 
 
 
 def test_all_levels_are_tried_in_one_short_lesson_without_contrast_and_decoder() -> None:
-    settings = of(levels="auto", schedule={"image_passes": 4000})
+    settings = of(levels="auto", contrast_passes=480, schedule={"image_passes": 4000})
     assert fused.candidates(settings) == ("4", "8", "16")
     [lesson] = fused.trials(settings, ("4", "8", "16"))
     assert (lesson.levels, lesson.contrast_passes, lesson.decoder_passes) == ((4, 8, 16), 0, 0)
