@@ -14,6 +14,7 @@ from calibration.stack import Stack
 from engines import recipe, runtimes
 from engines.detector import INPUT, MAP, SCORE
 from engines.errors import EngineError
+from engines.runtimes import Source
 
 MAP_TOLERANCE, SCORE_TOLERANCE = 1e-4, 1e-3
 EXPORT_BATCH = 64
@@ -63,7 +64,8 @@ def prove(fresh: Any, stack: Stack, folder: Path) -> float:
     with torch.no_grad():
         map, score = (each.numpy() for each in fresh.eval()(batch))
     runtime = runtimes.load("onnxruntime", "fp32")
-    with runtime.open_network(folder / recipe.NETWORK, "fp32", 2, len(batch)) as network:
+    path = folder / recipe.NETWORK
+    with runtime.open_network(Source(str(path), path.read_bytes()), "fp32", 2, len(batch)) as network:
         answer = network.run({INPUT: batch.numpy()})
         map_error = float(np.abs(answer[MAP] - map).max())
         score_error = float((np.abs(answer[SCORE] - score) / (1 + np.abs(score))).max())

@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: checks what the machine must bring, makes .venv and installs into it.
-# usage: . deploy/environment.sh; environment EXTRAS    (EXTRAS: "" or "[teach,dev]")
+# usage: . deploy/environment.sh; environment EXTRAS    (EXTRAS: "" or as "[teach,dev]")
 
 fail() {
     echo "takt: $1" >&2
@@ -13,12 +13,21 @@ prerequisites() {
     [ -d /dev/shm ] || fail "/dev/shm is missing: takt needs Linux with shared memory"
 }
 
+holds() { # whether the first list of extras has all of the second: an environment with more serves as well
+    for extra in $(echo "$2" | tr -d '[]' | tr ',' ' '); do
+        case ",$(echo "$1" | tr -d '[]')," in
+        *",$extra,"*) ;;
+        *) return 1 ;;
+        esac
+    done
+}
+
 environment() {
     prerequisites
     wanted=$(cat pyproject.toml deploy/constraints.txt | sha256sum)
     ready=$(cat .venv/ready 2>/dev/null || true)
-    case $ready in # an environment with more extras serves as well
-    "$wanted$1" | "$wanted"?*) [ -z "$1" ] || [ "$ready" = "$wanted$1" ] && return ;;
+    case $ready in
+    "$wanted"*) holds "${ready#"$wanted"}" "$1" && return ;;
     esac
     echo "takt: installing into .venv (the first time takes a minute or two)"
     [ -x .venv/bin/python ] || python3 -m venv .venv || fail "the virtual environment cannot be made in .venv"

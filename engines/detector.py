@@ -4,17 +4,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines import runtimes, zones
-from engines.build import engine_key
+from engines.build import engine_key, source_of
 from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError, RecipeError
+from engines.gather import Gather
 from engines.integrity import Damage, Guard, History
-from engines.recipe import Limits, Manifest, Recipe, Resize
+from engines.recipe import Limits, Manifest, Recipe
 from engines.runtimes import Network, TensorSpec
 from engines.sentinel import Sentinel, strongest
 from engines.signature import LEAST_PX
@@ -180,28 +181,6 @@ class Detector:
         return replace(finding, defects=named + rest)
 
 
-class Gather:
-    """Puts one panel's frames into its row of the batch: resized, float32, 0..1."""
-
-    def __init__(self, channels: int, geometry: Resize, dtype: str) -> None:
-        self._size = (geometry.height, geometry.width)
-        self._scale = np.float32(1.0 / np.iinfo(dtype).max)
-        self.shape = (channels, *self._size)
-
-    def __call__(self, frames: NDArray, row: NDArray[np.float32]) -> None:
-        """frames [C, H, W] integers -> row [C, h, w] float32, in place."""
-        np.multiply(self.resized(frames), self._scale, out=row)
-
-    def resized(self, frames: NDArray) -> NDArray:
-        """frames [C, H, W] -> [C, h, w], same type; the same array where the size is right."""
-        height, width = self._size
-        if frames.shape[1:] == self._size:
-            return frames
-        shrinks = frames.shape[1] >= height and frames.shape[2] >= width
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
-
-
 @contextmanager
 def open_detector(
     recipe: Recipe,
@@ -210,16 +189,18 @@ def open_detector(
     threads: int = 2,
     max_batch: int = 8,
     calibration: StationCalibration = IDENTITY,
+    derived: bytes | None = None,
 ) -> Iterator[Detector]:
-    """A detector for `recipe`, freed when the context is left.
+    """A detector for `recipe`, freed when the context is left. `derived`: the graph that `engines.build.derive` made.
 
     Raises:
-        UsageError: there is no such runtime or precision, or its library is not installed.
+        UsageError: there is no such runtime or precision, its library is not installed, or it needs a derived graph.
         EngineError: the runtime cannot load the network, or the network does not fit the manifest.
     """
-    key = engine_key(recipe, runtime, precision)
+    source = source_of(recipe, runtime, precision, derived)
+    key = engine_key(recipe, runtime, precision, sha256(derived).hexdigest() if derived else "")
     module = runtimes.load(runtime, precision)
-    with module.open_network(recipe.network, precision, threads, max_batch + 1) as network:  # one row is the golden's
+    with module.open_network(source, precision, threads, max_batch + 1) as network:  # one row is the golden's
         yield Detector(recipe, network, key.hash, calibration, max_batch)
 
 

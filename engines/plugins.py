@@ -7,6 +7,12 @@ from types import ModuleType
 
 from engines.errors import UsageError
 
+EXTRAS = {
+    "onnx": "int8",
+    "safetensors": "teach",
+    "torch": "teach",
+}  # of libraries; else an extra has the plug-in's name
+
 
 def kinds(package: str) -> list[str]:
     """Names of the plug-ins in `package` and of those that other distributions add to it."""
@@ -29,7 +35,13 @@ def load(package: str, kind: str) -> ModuleType:
         if missing.name == f"{package}.{kind}":
             there = ", ".join(kinds(package))
             raise UsageError(f"no {kind!r} in {package}; there is {there}") from None
-        raise UsageError(f"{kind!r} needs {missing.name}: pip install 'takt[{kind}]'") from missing
+        raise lacking(kind, missing) from missing
+
+
+def lacking(kind: str, missing: ModuleNotFoundError) -> UsageError:
+    """What to say where `kind` needs a library that is not installed."""
+    library = (missing.name or "").partition(".")[0]
+    return UsageError(f"{kind!r} needs {library}: pip install 'takt[{EXTRAS.get(library, kind)}]'")
 
 
 def _group(package: str) -> str:

@@ -150,6 +150,19 @@ class Recipe:
     def weights(self) -> Path:
         return self.path / WEIGHTS
 
+    def read(self, name: str) -> bytes:
+        """The file `name`, verified as it is read: nothing between here and its use can change it.
+
+        Raises:
+            RecipeError: it does not belong to the recipe, or is not what was written.
+        """
+        if name not in self.manifest.files:
+            raise RecipeError(f"{self.path}: has no {name}; teach again")
+        content = _content(self.path / name)
+        if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
+            raise _changed(self.path, name)
+        return content
+
     @cached_property
     def golden(self) -> tuple[Golden, ...]:
         """The golden panels, good ones first, read when first asked for."""
@@ -238,7 +251,7 @@ def _verify_files(path: Path, expected: Mapping[str, str]) -> None:
         if name not in there or name not in expected:
             raise RecipeError(f"{path}: {name} is missing; copy the recipe again")
         if _sha256(path / name) != expected[name]:
-            raise RecipeError(f"{path}: {name} was changed after teaching (SHA-256 differs); teach again")
+            raise _changed(path, name)
     surplus = sorted(there - set(expected))
     if surplus:
         raise RecipeError(f"{path}: {surplus[0]} does not belong to the recipe; remove it")
@@ -249,9 +262,17 @@ def _files(path: Path) -> set[str]:
     return found - {MANIFEST}
 
 
+def _changed(path: Path, name: str) -> RecipeError:
+    return RecipeError(f"{path}: {name} was changed after teaching (SHA-256 differs); teach again")
+
+
 def _sha256(path: Path) -> str:
+    return hashlib.sha256(_content(path)).hexdigest()
+
+
+def _content(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from None
 

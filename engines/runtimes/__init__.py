@@ -1,9 +1,8 @@
-"""Runtimes: one file a runtime. A file holds `PRECISIONS`, `version()`, `device()` and `open_network(...)`."""
+"""Runtimes: one file a runtime. What it offers is `Runtime`, what it opens `Network`."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Protocol
 
@@ -11,6 +10,21 @@ from numpy.typing import NDArray
 
 from engines import plugins
 from engines.errors import UsageError
+from engines.recipe import Recipe
+
+AS_TAUGHT, WEIGHTS = "network", "weights"  # what an engine is made from, besides the forms of `engines.graphs`
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an engine is made from, read once: what was verified is what is loaded.
+
+    `network` is an ONNX graph. A runtime that builds the network itself takes method, settings and weights of `recipe`.
+    """
+
+    name: str  # for messages
+    network: bytes = field(repr=False, default=b"")
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -31,26 +45,36 @@ class Network(Protocol):
     outputs: Mapping[str, TensorSpec]
 
     def run(self, tensors: Mapping[str, NDArray]) -> Mapping[str, NDArray]:
-        """Outputs for one batch; every tensor has the same first dimension, 1 to `max_batch`.
+        """Outputs for one batch; every tensor is contiguous and has the same first dimension, 1 to `max_batch`.
 
         Raises:
-            EngineError: the runtime failed.
+            EngineError: a tensor is missing or does not fit, or the runtime failed.
         """
         ...
 
 
 class Runtime(Protocol):
-    """What a runtime's file offers. `version` and `device` need no network and touch no device."""
+    """What a runtime's file offers. All but `open_network` need no network and touch no device."""
 
     PRECISIONS: tuple[str, ...]
+
+    def made_from(self, precision: str) -> str:
+        """What it loads: `AS_TAUGHT`, `WEIGHTS`, or a form of `engines.graphs`."""
+        ...
 
     def version(self) -> str: ...
 
     def device(self) -> str: ...
 
     def open_network(
-        self, path: Path, precision: str, threads: int, max_batch: int
-    ) -> AbstractContextManager[Network]: ...
+        self, source: Source, precision: str, threads: int, max_batch: int
+    ) -> AbstractContextManager[Network]:
+        """The network, to be entered.
+
+        Raises:
+            EngineError: when entered: the source is damaged, or of operators that the library does not know.
+        """
+        ...
 
 
 def load(kind: str, precision: str) -> ModuleType:

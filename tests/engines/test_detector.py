@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from toy_recipe import facts
 
-from engines.build import EngineKey, engine_key
+from engines import recipe as recipes
+from engines.build import EngineKey, engine_key, source_of
 from engines.decide import Problem, decide
 from engines.detector import GeometryError, open_detector
-from engines.errors import EngineError, UsageError
+from engines.errors import EngineError, RecipeError, UsageError
 from engines.recipe import Recipe
 from engines.runtimes import onnxruntime
 from engines.station import StationCalibration
@@ -112,8 +114,7 @@ def test_unknown_runtimes_and_precisions_are_refused(make_recipe: Make) -> None:
 
 
 def test_a_network_of_another_shape_is_refused(make_recipe: Make) -> None:
-    two, three = make_recipe(2), make_recipe(3)
-    mixed = Recipe(two.path, three.manifest, three.hash)
+    mixed = recipes.write(make_recipe(2).path, facts(3))
     with pytest.raises(EngineError, match="teach again"), open_detector(mixed):
         pass
 
@@ -121,36 +122,34 @@ def test_a_network_of_another_shape_is_refused(make_recipe: Make) -> None:
 def test_a_runtime_that_writes_nothing_never_passes_a_panel(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outputs are filled with NaN before each run: the last panel's answer cannot stand for this one's."""
 
-    class Silent:
-        def io_binding(self) -> object:
-            return self
-
-        def __getattr__(self, name: str) -> object:
-            return lambda *arguments: None
-
     recipe = make_recipe()
-    with onnxruntime.open_network(recipe.network, "fp32", 1, 2) as network:
+    with onnxruntime.open_network(source_of(recipe, "onnxruntime", "fp32"), "fp32", 1, 2) as network:
         answer = network.run({"panels": np.zeros((1, 2, 32, 32), np.float32)})
         assert np.isfinite(answer["score"]).all()
-        monkeypatch.setattr(network, "_session", Silent())
-        network._bindings.clear()
+        monkeypatch.setattr(network, "_infer", lambda tensors, outputs: None)
         answer = network.run({"panels": np.zeros((1, 2, 32, 32), np.float32)})
         assert np.isnan(answer["score"]).all() and np.isnan(answer["map"]).all()
-        monkeypatch.undo()
     found = decide(answer["map"][0], float(answer["score"][0]), recipe.manifest.limits, (32, 32))
     assert not found.passed and found.problem is Problem.NOT_FINITE
 
 
-def test_tensors_that_do_not_fit_are_refused(make_recipe: Make) -> None:
-    with onnxruntime.open_network(make_recipe().network, "fp32", 1, 2) as network:
-        for wrong in (np.zeros((3, 2, 32, 32), np.float32), np.zeros((1, 2, 32, 32)), np.zeros((1, 2, 32, 31), "f4")):
-            with pytest.raises(EngineError, match="does not fit"):
-                network.run({"panels": wrong})
-
-
-def test_a_damaged_network_is_one_clear_line(make_recipe: Make) -> None:
+def test_a_network_that_was_changed_since_it_was_verified_is_never_loaded(make_recipe: Make) -> None:
     recipe = make_recipe()
-    recipe.network.write_bytes(b"nonsense")
-    with pytest.raises(EngineError, match="cannot load") as raised, open_detector(recipe):
+    recipe.network.write_bytes(recipe.network.read_bytes() + b" ")
+    with pytest.raises(RecipeError, match="changed after teaching"), open_detector(recipe):
         pass
-    assert "\n" not in str(raised.value)
+
+
+def test_a_precision_that_needs_a_derived_graph_says_how_to_make_it(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    with pytest.raises(UsageError, match=r"takt build .* --precision int8"), open_detector(recipe, precision="int8"):
+        pass
+    with pytest.raises(UsageError, match="takt build"):
+        engine_key(recipe, precision="int8")
+
+
+def test_the_key_names_the_derived_graph(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    one, other = (engine_key(recipe, precision="int8", derived=digest) for digest in ("a", "b"))
+    assert one.network == "a" and one.hash != other.hash
+    assert engine_key(recipe).network == recipe.manifest.files["network.onnx"]

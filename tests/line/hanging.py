@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engines.runtimes import onnxruntime
+from engines.runtimes import Network, Source, onnxruntime
 from pipeline.cameras import Exposure, simulated
 from pipeline.plcs import PlcImage, modbus
 
@@ -53,10 +53,13 @@ class HangingCameras:
             yield _Camera(camera)
 
 
-class _Network(onnxruntime.OnnxNetwork):
+class _Network:
+    def __init__(self, network: Network) -> None:
+        self._network, self.inputs, self.outputs = network, network.inputs, network.outputs
+
     def run(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         perhaps("runtime")
-        return super().run(tensors)
+        return self._network.run(tensors)
 
 
 class HangingRuntime:
@@ -65,10 +68,13 @@ class HangingRuntime:
     PRECISIONS = onnxruntime.PRECISIONS
     version = staticmethod(onnxruntime.version)
     device = staticmethod(onnxruntime.device)
+    made_from = staticmethod(onnxruntime.made_from)
 
     @staticmethod
-    def open_network(path: Path, precision: str, threads: int, max_batch: int) -> _Network:
-        return _Network(path, threads, max_batch)
+    @contextmanager
+    def open_network(source: Source, precision: str, threads: int, max_batch: int) -> Iterator[_Network]:
+        with onnxruntime.open_network(source, precision, threads, max_batch) as network:
+            yield _Network(network)
 
 
 class _Plc(modbus.ModbusPlc):

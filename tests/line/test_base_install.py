@@ -5,15 +5,21 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TEACH = {"torch", "onnx", "onnxscript", "onnx_ir", "sklearn", "matplotlib", "safetensors", "torchvision"}
+TEACH = {"openvino", "torch", "onnx", "onnxscript", "onnx_ir", "sklearn", "matplotlib", "safetensors", "torchvision"}
 NEED_TEACH = (
     "engines/methods/",
     "engines/backbones/",
     "engines/blend.py",
     "engines/convex.py",
     "engines/located.py",
+    "engines/one_teacher.py",
     "engines/patches.py",
     "engines/segmentation.py",
+    "engines/runtimes/pytorch.py",
+)
+NEED_ANOTHER_EXTRA = (  # openvino, int8
+    "engines/runtimes/openvino.py",
+    *(f"engines/graphs/{name}.py" for name in ("half", "int8", "ranges", "rewriting", "surgery")),
 )
 CALIBRATION = ("calibration/__init__.py", "calibration/panels.py")
 PROGRAM = """
@@ -37,7 +43,8 @@ def base_modules() -> list[str]:
     files = [
         path.relative_to(ROOT).as_posix() for top in ("pipeline", "engines") for path in (ROOT / top).rglob("*.py")
     ]
-    files = [file for file in files if not file.startswith(NEED_TEACH) or file == "engines/methods/__init__.py"]
+    extras = NEED_TEACH + NEED_ANOTHER_EXTRA
+    files = [file for file in files if not file.startswith(extras) or file == "engines/methods/__init__.py"]
     return sorted(file[:-3].replace("/", ".").removesuffix(".__init__") for file in (*files, *CALIBRATION))
 
 

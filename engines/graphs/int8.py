@@ -1,0 +1,161 @@
+"""int8: the trunks between QuantizeLinear and DequantizeLinear, ranges from good panels; all else stays float32.
+
+Weights are int8, symmetric, one scale an output channel. An activation tensor has one scale: uint8 with a zero point,
+or int8 around 0 (`Scheme.signed`). Ranges are the smallest and largest value that good panels show: narrower ones,
+which cut outliers, cost more than they won on real panels. Biases stay float32.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from engines.errors import EngineError
+from engines.graphs import ranges, surgery
+from engines.graphs.region import Wiring, key, trunks, wiring
+
+INTEGER = ("Add", "AveragePool", "Clip", "Conv", "GlobalAveragePool", "MaxPool", "Relu")  # others compute in float32
+ACTIVATIONS = ("Clip", "Relu")  # part of the convolution or sum before them
+SELECTING = ("MaxPool",)  # what comes out went in, so it keeps its scale
+LEAST_STEP = 1e-8
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How numbers become integers. `weight_bits` is 7 where sums of two products are kept in 16 bits.
+
+    `sparing` leaves results of convolutions that are only added to, or leave the trunks, as they are.
+    """
+
+    signed: bool = False
+    weight_bits: int = 8
+    sparing: bool = False
+
+    @staticmethod
+    def named(words: Sequence[str]) -> "Scheme":
+        """Of the words behind "int8" in the name of a form."""
+        return Scheme("signed" in words, 7 if "7" in words else 8, "sparing" in words)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """real = step * (integer - zero)."""
+
+    step: float
+    zero: int
+
+
+def derive(model: onnx.ModelProto, panels: Iterable[NDArray[np.float32]], words: Sequence[str]) -> onnx.ModelProto:
+    """A copy of the float32 network `model` with its trunks in integers; `panels` are good ones, each [C, h, w].
+
+    Raises:
+        EngineError: there are no panels, or the network gives no finite numbers for them.
+    """
+    scheme, wired = Scheme.named(words), wiring(model.graph)
+    low = frozenset(key(node) for node in wired.nodes if node.op_type in INTEGER) & trunks(wired)
+    rounded = list(dict.fromkeys(_rounded(wired, low, scheme)))
+    scales = _scales(wired, ranges.observed(model, rounded, panels), scheme)
+    derived = surgery.copy_of(model)
+    surgery.rewire(derived.graph, list(_nodes(derived.graph, wired, low, scales, scheme)))
+    return derived
+
+
+def _rounded(wired: Wiring, low: frozenset[str], scheme: Scheme) -> Iterator[str]:
+    """The tensors that become integers: what the trunks' nodes read and make."""
+    for node in wired.nodes:
+        if key(node) in low:
+            joined = node.op_type in ACTIVATIONS and any(_ends_in(each, wired, low) for each in wired.before(node))
+            reads = () if joined else wired.variables(node)
+            yield from (name for name in reads if not _spared(wired.maker.get(name), wired, low, scheme))
+            if not _ends_in(node, wired, low) and not _spared(node, wired, low, scheme):
+                yield key(node)
+
+
+def _ends_in(node: Any, wired: Wiring, low: frozenset[str]) -> bool:
+    """Whether an activation in the trunks is all that reads a convolution or a sum."""
+    behind = wired.behind(node)
+    alone = len(behind) == 1 and behind[0].op_type in ACTIVATIONS and key(behind[0]) in low
+    return alone and node.op_type in ("Add", "Conv")
+
+
+def _spared(node: Any, wired: Wiring, low: frozenset[str], scheme: Scheme) -> bool:
+    """Whether a convolution's result stays as it is; see `Scheme`."""
+    if not scheme.sparing or node is None or node.op_type != "Conv" or key(node) not in low:
+        return False
+    behind = wired.behind(node)
+    return not any(key(each) in low for each in behind) or [each.op_type for each in behind] == ["Add"]
+
+
+def _scales(wired: Wiring, found: Mapping[str, tuple[float, float]], scheme: Scheme) -> dict[str, Scale]:
+    scales: dict[str, Scale] = {}
+    for name, (low, high) in found.items():
+        maker = wired.maker.get(name)
+        if maker is not None and maker.op_type in SELECTING and maker.input[0] in scales:
+            scales[name] = scales[maker.input[0]]
+        elif scheme.signed:
+            scales[name] = Scale(max(-low, high, LEAST_STEP) / 127, 0)
+        else:  # 0 is always among the values: padding is exact
+            low, high = min(low, 0.0), max(high, 0.0)
+            step = max((high - low) / 255, LEAST_STEP)
+            scales[name] = Scale(step, round(-low / step))
+    return scales
+
+
+def _nodes(
+    graph: Any, wired: Wiring, low: frozenset[str], scales: Mapping[str, Scale], scheme: Scheme
+) -> Iterator[Any]:
+    """All nodes of the graph, those of the trunks behind what makes numbers of integers; constants go into `graph`."""
+    kind = np.dtype(np.int8 if scheme.signed else np.uint8)
+    for each in graph.input:
+        yield from _through(graph, each.name, scales, kind)
+    for node in wired.nodes:
+        weights = node.input[1] if key(node) in low and node.op_type == "Conv" else ""
+        if weights:
+            yield _weights(graph, weights, wired.constants[weights], scheme.weight_bits)
+        yield surgery.reading(node, {name: _dequantised(name) for name in (*_taken(node, wired, low, scales), weights)})
+        for name in node.output:
+            yield from _through(graph, name, scales, kind)
+
+
+def _taken(node: Any, wired: Wiring, low: frozenset[str], scales: Mapping[str, Scale]) -> Iterator[str]:
+    """What a node reads as integers: the trunks' all that is rounded, others what the trunks' nodes have rounded.
+
+    A convolution's result that float32 nodes read as it was would have to be computed in float32 as well.
+    """
+    for name in node.input:
+        made_low = name in wired.maker and key(wired.maker[name]) in low
+        if name in scales and (key(node) in low or made_low):
+            yield name
+
+
+def _through(graph: Any, name: str, scales: Mapping[str, Scale], kind: np.dtype) -> Iterator[Any]:
+    """A tensor into integers and back."""
+    if name not in scales:
+        return
+    step, zero, integers = f"{name}/step", f"{name}/zero", f"{name}/integers"
+    surgery.add_constant(graph, step, np.array(scales[name].step, np.float32))
+    surgery.add_constant(graph, zero, np.array(scales[name].zero, kind))
+    yield helper.make_node("QuantizeLinear", [name, step, zero], [integers], f"quantize {name}")
+    yield helper.make_node("DequantizeLinear", [integers, step, zero], [_dequantised(name)], f"dequantize {name}")
+
+
+def _weights(graph: Any, name: str, constant: Any, bits: int) -> Any:
+    """Weights [out, in, h, w] as integers, and the node that makes numbers of them."""
+    values = numpy_helper.to_array(constant)
+    largest = 2 ** (bits - 1) - 1
+    steps = np.maximum(np.abs(values).max(axis=(1, 2, 3)) / largest, LEAST_STEP).astype(np.float32)
+    if not np.isfinite(steps).all():
+        raise EngineError(f"{name}: a weight is no finite number; teach again")
+    integers = np.clip(np.rint(values / steps[:, None, None, None]), -largest, largest).astype(np.int8)
+    read = [f"{name}/integers", f"{name}/step", f"{name}/zero"]
+    for each, value in zip(read, (integers, steps, np.zeros(len(steps), np.int8)), strict=True):
+        surgery.add_constant(graph, each, value)
+    return helper.make_node("DequantizeLinear", read, [_dequantised(name)], f"dequantize {name}", axis=0)
+
+
+def _dequantised(name: str) -> str:
+    return f"{name}/rounded"
