@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration import levels
+from calibration import golden, levels
 from calibration.export import export, prove
 from calibration.fit import Checkpoint, fit
 from calibration.material import Defective, Material
@@ -123,6 +123,7 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
         raise UsageError(
             f"set.toml: zones need a score that follows from the map; {request.method} with these settings has none"
         )
+    _kept_back(len(good.names), request.folds, request.hold_out_every)
     _same_or_anew(work, _name_of(lesson))
     return lesson
 
@@ -237,6 +238,12 @@ def _kept_back(count: int, folds: int, hold_out_every: int | None) -> list[NDArr
     if hold_out_every is not None:
         if hold_out_every < 2:
             raise UsageError(f"hold out every {hold_out_every}: give at least 2, or nothing is left for training")
+        held_out = count // hold_out_every
+        if held_out < golden.EACH:
+            raise UsageError(
+                f"hold out every {hold_out_every}: keeps {held_out} of {count} good panels back, {golden.EACH} are"
+                " needed: give a smaller number, or leave it out"
+            )
         return [np.arange(count) % hold_out_every == hold_out_every - 1]
     if not 2 <= folds <= count:
         raise UsageError(f"{folds} folds: give 2 to {count}, the good panels there are")
