@@ -85,8 +85,8 @@ def test_panels_held_out_for_the_limits_have_no_part_in_the_choice(weights: Path
         place = tmp_path / str(held_out_differ)
         panels = write_set(place / "toys")
         if held_out_differ:
-            write_set(panels, 3, 4)
-        request = train.Request(PanelSet(panels), place / "out", "mixed_teacher", SHORT, weights, hold_out_every=4)
+            write_set(panels, 1, 2)
+        request = train.Request(PanelSet(panels), place / "out", "mixed_teacher", SHORT, weights, hold_out_every=2)
         teach_until(request, "network")
         choices.append((place / ".out.partial" / "work" / "levels.json").read_text())
     assert choices[0] == choices[1]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from calibration.panels import PanelSet, write_panel
 from calibration.stack import read_good, read_labelled
 from engines import recipe as recipes
-from engines.errors import PanelError
+from engines.errors import PanelError, UsageError
 from engines.recipe import Resize
 from pipeline.cli_recipe import register
 
@@ -133,3 +133,10 @@ def test_they_are_named_too_where_they_lift_the_limit_above_every_defect(folder:
     assert isinstance(done.exception, PanelError)
     assert "add panels or teach longer; train/good: " in str(done.exception)
     assert all(f"{name} (" in str(done.exception) for name in planted) and str(done.exception).count(" (") == 3
+
+
+def test_a_hold_out_that_leaves_too_few_is_refused_before_anything_is_taught(folder: Path) -> None:
+    result = teach(folder, "--hold-out-every", 2)
+    assert isinstance(result.exception, UsageError)
+    assert "keeps 6 of 12 good panels back, 8 are needed" in str(result.exception)
+    assert not list(folder.parent.glob(".recipe*"))
