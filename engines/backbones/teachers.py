@@ -91,7 +91,7 @@ TEACHERS: Mapping[str, Teacher] = {
     ),
     "takt": Teacher(
         Imitation,
-        shipped=Published("takt.safetensors", "c9acfc34c0c2697673fae7385df162ead6578fecd017853cfb82c0cced62586d", 2.2),
+        shipped=Published("takt.safetensors", "a44818a3afee73b9b2de79e7be74ff18cfa7e464ff89eb3a9b4c1c3870d8a6bd", 2.2),
     ),
     "small": Teacher(lambda strides: ThinResNet(16, 1, strides)),
 }
