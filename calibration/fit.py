@@ -92,7 +92,8 @@ class Run:
         elif batch.targets is not None and not all(bool(torch.isfinite(level).all()) for level in batch.targets):
             where = "the teacher's answer is not finite: its weights do not suit these panels"
         else:
-            where = "the student's answer is not finite: lower schedule.learning_rate"
+            rate = "schedule.learning_rate" if self._stage.learning_rate is None else f"{self._stage.name}_rate"
+            where = f"what learns is not finite: lower {rate}"
         named = ", ".join(batch.names)
         return f"teaching the {self._stage.name} stopped at step {step}: {where} (panels {named})"
 

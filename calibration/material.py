@@ -20,6 +20,7 @@ from engines.methods import Schedule, Stage
 
 CACHE_BYTES = 1_500_000_000
 DEFECT_SHARE = 0.75
+LEAST_VARIETY = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,14 +166,19 @@ class _Drawn:
 
 
 class DefectsAgain:
-    """Batches of `variety` panels with defects that come again, with what the targets say of each."""
+    """Batches of `variety` panels with defects that come again, with what the targets say of each.
+
+    They are fewer where memory holds fewer, but `LEAST_VARIETY`; what is not held then is drawn anew.
+    """
 
     def __init__(self, material: Material, stage: Stage, course: Course) -> None:
         assert stage.variety and stage.targets
         self._material, self._course = material, course
-        self._variety, self._targets = stage.variety, stage.targets
+        self._targets = stage.targets
         self._kept: dict[int, _Drawn] = {}
         self._room = CACHE_BYTES
+        fitting = CACHE_BYTES // _size(self._draw(0))
+        self._variety = min(stage.variety, max(LEAST_VARIETY, fitting))
 
     def batch(self, step: int) -> Batch:
         drawn = [self._kept.get(number) or self._draw(number) for number in self._course.again(step, self._variety)]
@@ -188,8 +194,7 @@ class DefectsAgain:
         panel = _seen(torch.from_numpy(floats(frames)), row)
         [answer] = _halves(self._targets(panel[None]))
         drawn = _Drawn(row, frames, mask, answer)
-        size = frames.nbytes + mask.nbytes + _bytes(answer)
-        if size <= self._room:
+        if (size := _size(drawn)) <= self._room:
             self._kept[number] = drawn
             self._room -= size
         return drawn
@@ -220,6 +225,10 @@ def _joined(answers: Sequence[list[Tensor]]) -> list[Tensor]:
     return [torch.stack(level).float() for level in zip(*answers, strict=True)]
 
 
+def _size(one: _Drawn) -> int:
+    return one.frames.nbytes + one.mask.nbytes + _bytes(one.answer)
+
+
 def _bytes(answer: Sequence[Tensor]) -> int:
     return sum(level.numel() * level.element_size() for level in answer)
 
@@ -227,7 +236,8 @@ def _bytes(answer: Sequence[Tensor]) -> int:
 def with_defects(material: Material, rows: Sequence[Shown], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Panels as floats, three in four defective, and the masks, bool [N, h, w].
 
-    Labelled defective panels where there are any, else synthetic defects on good panels.
+    Labelled defective panels where there are any, else synthetic defects on good panels. A synthetic defect that shows
+    in the lost channel alone leaves no mask: nothing of it is to be seen.
     """
     batch, masks = [], []
     for row in rows:
@@ -246,7 +256,11 @@ def _with_defect(material: Material, row: Shown, rng: np.random.Generator) -> tu
         return material.defective.frames[chosen], material.defective.masks[chosen]
     kind = str(rng.choice(material.kinds)) if material.kinds else None
     drawn = anomalies.draw(good, rng, kind, material.channels)
-    return drawn.frames, drawn.mask
+    return drawn.frames, np.zeros_like(drawn.mask) if _shows_alone(drawn.visible, row.lost) else drawn.mask
+
+
+def _shows_alone(visible: NDArray[np.bool_], channel: int | None) -> bool:
+    return channel is not None and bool(visible[channel]) and int(visible.sum()) == 1
 
 
 def _seen(panel: Tensor, row: Shown) -> Tensor:

@@ -118,13 +118,13 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
     material = Material(good, request.panels.channels, request.seed, defective)
     work = place / WORK
     lesson = Lesson(request, method, settings, geometry, material, work, tell)
-    model, _ = lesson.untaught()  # a missing weight file is found before anything is kept or lost
+    model, teacher = lesson.untaught()  # a missing weight file is found before anything is kept or lost
     if request.panels.facts.zones and not methods.score_rule(model):
         raise UsageError(
             f"set.toml: zones need a score that follows from the map; {request.method} with these settings has none"
         )
     _kept_back(len(good.names), request.folds, request.hold_out_every)
-    _same_or_anew(work, _name_of(lesson))
+    _same_or_anew(work, _name_of(lesson, teacher))
     return lesson
 
 
@@ -273,10 +273,10 @@ def _same_or_anew(work: Path, name: str) -> None:
     stamp.write_text(name)
 
 
-def _name_of(lesson: Lesson) -> str:
+def _name_of(lesson: Lesson, teacher: tuple[str, str]) -> str:
     """Everything that the numbers follow from, as a hash."""
     request, material = lesson.request, lesson.material
-    plain = [request.method, lesson.settings.model_dump(mode="json"), request.seed, request.folds]
+    plain = [request.method, *teacher, lesson.settings.model_dump(mode="json"), request.seed, request.folds]
     text = json.dumps([*plain, request.hold_out_every, material.channels, material.good.names, torch.__version__])
     parts = [text.encode(), material.good.frames.data]
     if material.defective is not None:

@@ -1,7 +1,8 @@
 """Our union of mcd, MixedTeacher and ADPS: one network, one pass, a map of distances and a mask fused into one.
 
 From mcd the blend of an image set's channels, its training with lost channels, and the contrastive stage. From
-MixedTeacher the reduced student and the choice of levels: distances of the `levels` make the map. From ADPS the
+MixedTeacher the choice of levels, whose distances make the map, and the thought of a student with fewer blocks than its
+teacher, here mkd's thin one, which keeps the teacher's resolution. From ADPS the
 asymmetric input (the teacher sees the panel, the student patches of it), the weight mask and the mask's decoder.
 
 The union is ours, and so is its course: the student learns from good panels alone; then blend and metric by the
@@ -32,7 +33,7 @@ from engines.compare import cosine_distance, grown
 from engines.located import Located
 from engines.methods import Stage, mcd
 from engines.methods.mkd import Pairs, load_teacher
-from engines.patches import checked_patch, cut, halo, join
+from engines.patches import checked_patch, cut, halo, join, patch_sizes
 from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
 
 __all__ = ["Fused", "Settings", "build", "load_teacher", "needs_defects"]
@@ -42,26 +43,32 @@ needs_defects = True
 QUANTILES, HIGH_IS = (0.9, 0.995), 0.1
 GAUSSIAN_REACH = 5  # sigmas, beyond which its weight is below 1e-5
 LEFT_OUT = -1e4  # logit of a level that is not compared
+LEAST_STEP = (1e-4, 0.1)  # between the quantiles: a decoder sure of nearly all cells must not drown the distances
+USUAL_PATCH = 64
+SEES_ALL = ("efficientnet_b0",)  # squeeze-excitation scales by what the whole tile holds: no halo is wide enough
+
+Width = Annotated[int, Field(ge=1)]
 
 
 class Settings(mcd.Settings):
     """Settings of this method, beside those of mcd.
 
     `levels`: strides of those that make the distance map; the student imitates, and the decoder reads, all of them;
-    "auto" lets teaching choose, with `choice_passes` panels shown. `patch_px`: side of the student's patches.
-    `decoder_widths`: channels from the coarsest level to the finest. `decoder_passes`: panels shown to the decoder, 0
-    leaves it out; `decoder_variety`: so many of them are different. `decoder_share`: the mask's part of the map.
-    `focal_alpha`: the share of defective cells in the focal loss.
+    "auto" lets teaching choose, with `choice_passes` panels shown. `patch_px`: side of the student's patches; None: the
+    largest of 64 px at most that parts the panel. `decoder_widths`: channels from the coarsest level to the finest.
+    `decoder_passes`: panels shown to the decoder, 0 leaves it out; `decoder_variety`: so many of them are different.
+    `decoder_share`: the mask's part of the map. `focal_alpha`: the share of defective cells in the focal loss.
     """
+
 
     levels: Literal["auto"] | Annotated[tuple[int, ...], Field(strict=False)] = STRIDES
     choice_passes: Annotated[int, Field(ge=1)] = 800
     contrast_passes: Annotated[int, Field(ge=0)] = 0
-    patch_px: Annotated[int, Field(ge=16)] = 64
-    decoder_widths: Annotated[tuple[int, int, int], Field(strict=False)] = (64, 48, 32)
-    decoder_passes: Annotated[int, Field(ge=0)] = 2400
-    decoder_variety: Annotated[int, Field(ge=8)] = 600
-    decoder_share: Annotated[float, Field(ge=0, le=0.5)] = 0.35
+    patch_px: Annotated[int, Field(ge=16)] | None = None
+    decoder_widths: Annotated[tuple[Width, Width, Width], Field(strict=False)] = (64, 48, 32)
+    decoder_passes: Annotated[int, Field(ge=0)] = 4800
+    decoder_variety: Annotated[int, Field(ge=8)] = 1200
+    decoder_share: Annotated[float, Field(gt=0, le=0.5)] = 0.35
     focal_gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
     focal_alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
 
@@ -71,6 +78,13 @@ class Settings(mcd.Settings):
         if direction != "location":
             raise ValueError('"location": the mask of weights needs the distance at each')
         return direction
+
+    @field_validator("value_weight")
+    @classmethod
+    def _by_direction(cls, value_weight: float) -> float:
+        if value_weight:
+            raise ValueError("0: the student here learns directions alone")
+        return value_weight
 
     @field_validator("strides")
     @classmethod
@@ -88,22 +102,28 @@ class Settings(mcd.Settings):
 
     @field_validator("patch_px")
     @classmethod
-    def _on_a_grid(cls, patch_px: int, info: ValidationInfo) -> int:
-        if {"height", "width"} <= info.data.keys():
+    def _on_a_grid(cls, patch_px: int | None, info: ValidationInfo) -> int | None:
+        if patch_px is not None and {"height", "width"} <= info.data.keys():
             return checked_patch(patch_px, info.data["height"], info.data["width"], STRIDES[-1])
         return patch_px
+
+    @property
+    def patch(self) -> int:
+        """Side of the student's patches, pixels."""
+        there = patch_sizes(self.height, self.width, STRIDES[-1])
+        return self.patch_px or max(size for size in there if size <= USUAL_PATCH)
 
 
 class Fused(mcd.Mcd):
     """See `engines.methods.Model`."""
 
+    settings: Settings  # pyright: ignore[reportIncompatibleVariableOverride]
     typical: Tensor
     low: Tensor
     gain: Tensor
 
     def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__(channels, settings)
-        self._own = settings
         compared = STRIDES if settings.levels == "auto" else settings.levels
         with torch.no_grad():
             self.shares.copy_(torch.tensor([0.0 if stride in compared else LEFT_OUT for stride in STRIDES]))
@@ -115,7 +135,8 @@ class Fused(mcd.Mcd):
         self.receptive_field = _field(self)
         self.training_facts["levels"] = " ".join(map(str, compared))
         self.training_facts["receptive_field_px"] = self.receptive_field
-        self.training_facts["halo_px"] = halo(self.receptive_field, settings.patch_px)
+        if settings.teacher_kind not in SEES_ALL:
+            self.training_facts["halo_px"] = halo(self.receptive_field, settings.patch)
 
     def train(self, mode: bool = True) -> "Fused":
         """While the decoder learns everything before it stands still, the student's own statistics included."""
@@ -132,7 +153,7 @@ class Fused(mcd.Mcd):
             yield stage
         if self.decoder is not None:
             self._segmenting = True
-            settings, parameters = self._own, list(self.decoder.parameters())
+            settings, parameters = self.settings, list(self.decoder.parameters())
             passes, variety = settings.decoder_passes, settings.decoder_variety
             yield Stage("decoder", passes, parameters, self._segment, True, self._masked, dropout, variety=variety)
             self._segmenting = False
@@ -153,7 +174,7 @@ class Fused(mcd.Mcd):
     def _segment(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         assert self.decoder is not None and defect_mask is not None and targets is not None
         marked = marked_cells(defect_mask, STRIDES[0])
-        return focal_loss(self.decoder(targets), marked, self._own.focal_gamma, self._own.focal_alpha)
+        return focal_loss(self.decoder(targets), marked, self.settings.focal_gamma, self.settings.focal_alpha)
 
     def fit_output(self, batches: Batches) -> None:
         with torch.no_grad():
@@ -161,13 +182,16 @@ class Fused(mcd.Mcd):
             if self.decoder is not None:
                 self._fit_scales(batches)
             self._fit_score(batches)
+        self._tell_blend()
 
     def _fit_scales(self, batches: Batches) -> None:
         self.typical.copy_(torch.cat([self._log_odds(self._pairs(batch)) for batch in batches()]).median())
         maps = torch.cat([self._two_maps(batch) for batch in batches()], 1).flatten(1)
         low, high = (quantile(maps, share) for share in QUANTILES)
         self.low.copy_(low)
-        self.gain.copy_(HIGH_IS / (high - low).clamp(min=1e-6))
+        self.gain.copy_(HIGH_IS / (high - low).maximum(torch.tensor(LEAST_STEP)))
+        for name in ("typical", "low", "gain"):
+            self.training_facts[name] = " ".join(f"{value:.4g}" for value in getattr(self, name).view(-1).tolist())
 
     def answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         map = self._both(batch)
@@ -178,7 +202,7 @@ class Fused(mcd.Mcd):
         if self.decoder is None:
             return self.distance(batch) - self.position
         distance, mask = (self._two_maps(batch) - self.low.view(2, 1, 1, 1)) * self.gain.view(2, 1, 1, 1)
-        return (1 - self._own.decoder_share) * distance + self._own.decoder_share * mask
+        return (1 - self.settings.decoder_share) * distance + self.settings.decoder_share * mask
 
     def _two_maps(self, batch: Tensor) -> Tensor:
         """Distances, corrected by position, and the mask: [2, N, h, w]."""
@@ -194,8 +218,8 @@ class Fused(mcd.Mcd):
 
     def _imitate(self, seen: Tensor) -> list[Tensor]:
         """The student's maps [N, C, h, w], each patch seen for itself."""
-        size = self._own.patch_px
-        rows, columns = self._own.height // size, self._own.width // size
+        size = self.settings.patch
+        rows, columns = self.settings.height // size, self.settings.width // size
         return [join(level, rows, columns) for level in super()._imitate(cut(seen, size))]
 
     def level_maps(self, batch: Tensor) -> Tensor:
@@ -246,8 +270,8 @@ def fusion(settings: Settings) -> LevelMean:
 
 def _field(model: Fused) -> int:
     """Pixels across which a cell of the map sees: blend, the networks, the decoder, interpolation and smoothing."""
-    settings, blend = model._own, convex.LOCAL - 1 if isinstance(model.blend, convex.ConvexBlend) else 0
-    student = min(model.student.fields[-1], 2 * settings.patch_px - 1)
+    settings, blend = model.settings, convex.LOCAL - 1 if isinstance(model.blend, convex.ConvexBlend) else 0
+    student = min(model.student.fields[-1], 2 * settings.patch - 1)
     networks = max(model.teacher.fields[-1], student)
     behind = STRIDES[-1] if model.decoder is None else max(STRIDES[-1], model.decoder.reach())
     return blend + networks + behind + 2 * STRIDES[0] * ceil(GAUSSIAN_REACH * settings.smooth)

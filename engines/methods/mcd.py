@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engines.blend import Batches
 from engines.convex import ConvexBlend
 from engines.methods import Stage, mkd
 from engines.methods.mkd import Pairs, load_teacher
@@ -83,7 +84,7 @@ class Mcd(mkd.Mkd):
         """As mkd, with channels lost at random; then the contrastive stage."""
         dropout = self.settings.channel_dropout if isinstance(self.blend, ConvexBlend) else 0.0
         for stage in super().stages():
-            yield stage if stage.needs_defects else _losing(stage, dropout)
+            yield replace(stage, channel_dropout=dropout)
         if self.settings.contrast_passes:
             self._contrasting = True
             rate = self.settings.contrast_rate
@@ -93,7 +94,6 @@ class Mcd(mkd.Mkd):
                 "contrast", passes, parameters, self._contrast, True, channel_dropout=dropout, learning_rate=rate
             )
             self._contrasting = False
-            self._tell_blend()
 
     def _learnt_by_contrast(self) -> list[dict[str, Any]]:
         rate, share = self.settings.contrast_rate, self.settings.push_student
@@ -134,6 +134,10 @@ class Mcd(mkd.Mkd):
         """Without a mask the student's pull; with one the contrastive term."""
         return super().loss(batch, None, targets) if defect_mask is None else self._contrast(batch, defect_mask)
 
+    def fit_output(self, batches: Batches) -> None:
+        super().fit_output(batches)
+        self._tell_blend()
+
     def _tell_blend(self) -> None:
         if isinstance(self.blend, ConvexBlend):
             rows = self.blend.weights().detach().numpy().round(2).tolist()
@@ -143,7 +147,3 @@ class Mcd(mkd.Mkd):
 def build(channels: int, settings: Settings) -> Mcd:
     """An untaught model for sets of `channels` channels."""
     return Mcd(channels, settings)
-
-
-def _losing(stage: Stage, share: float) -> Stage:
-    return replace(stage, channel_dropout=share)

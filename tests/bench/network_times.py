@@ -25,6 +25,7 @@ from calibration.export import export
 from calibration.stack import Stack
 from engines import methods, recipe, runtimes
 from engines.detector import INPUT
+from engines.runtimes import Source
 
 CONSOLE = Console()
 WARM_UP = 20
@@ -52,7 +53,8 @@ def main(
             folder = Path(place) / name.replace(" ", "_")
             folder.mkdir()
             path = exported(name, channels, side, folder)
-            opening = runtimes.load("onnxruntime", "fp32").open_network(path, "fp32", threads, 1)
+            source = Source(str(path), path.read_bytes())
+            opening = runtimes.load("onnxruntime", "fp32").open_network(source, "fp32", threads, 1)
             running[name] = opened.enter_context(opening)
         panel = np.random.default_rng(0).random((1, channels, side, side), dtype=np.float32)
         times = {name: np.array(each) for name, each in timed(running, panel, rounds).items()}

@@ -68,16 +68,34 @@ def test_most_panels_have_a_defect_and_some_lost_a_channel() -> None:
     assert 0.3 < float(dark.any(1).float().mean()) < 0.7
 
 
-@pytest.mark.parametrize("room", [0, 20_000])
-def test_without_memory_to_keep_panels_they_are_drawn_again_alike(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = again([])
-    monkeypatch.setattr(material, "CACHE_BYTES", room)
+def test_fewer_panels_come_again_where_memory_holds_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "LEAST_VARIETY", 4)
+    monkeypatch.setattr(material, "CACHE_BYTES", 100_000)
     asked: list[int] = []
+    shown = again(asked, variety=1000)
+    for step in range(20):
+        shown.batch(step)
+    assert 4 <= sum(asked) < 20
+
+
+def test_panels_that_memory_does_not_hold_are_drawn_again_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = again([]), [0]
+    monkeypatch.setattr(material, "CACHE_BYTES", 0)
     poor = again(asked)
     for step in range(6):
-        one, other = whole.batch(step), poor.batch(step)
-        assert torch.equal(one.panels, other.panels)
-    assert sum(asked) > 12
+        assert torch.equal(whole.batch(step).panels, poor.batch(step).panels)
+    assert sum(asked) == 1 + 6 * 4
+
+
+def test_a_defect_that_shows_in_the_lost_channel_alone_leaves_no_mask() -> None:
+    flat = Material(Stack(np.full((1, 2, 64, 64), 120, np.uint8), ("a",), 16), CHANNELS, 7, kinds=("dent",))
+    marks = dict.fromkeys((None, 0, 1), 0)
+    for seed in range(30):
+        for lost in marks:
+            row = material.Shown(0, 0, lost)
+            _, masks = material.with_defects(flat, [row], np.random.default_rng(seed))
+            marks[lost] += bool(masks.any())
+    assert marks[None] > min(marks[0], marks[1])
 
 
 def test_stages_without_defects_are_shown_good_panels() -> None:
