@@ -16,7 +16,10 @@ Tensors = Mapping[str, NDArray]
 
 
 class RowByRow:
-    """See `engines.runtimes.Network`. `infer` reads one row of every input and writes one row of every output."""
+    """See `engines.runtimes.Network`.
+
+    `infer` reads one row of every input and writes one row of every output; both come in the order of the specs.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class RowByRow:
         for output in outputs.values():
             output.fill(np.nan)
         for row in range(rows):
-            self._infer(_row(tensors, row), _row(outputs, row))
+            self._infer({name: tensors[name][row : row + 1] for name in self.inputs}, _row(outputs, row))
         return outputs
 
     def close(self) -> None:

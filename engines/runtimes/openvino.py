@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
+from typing import Any
 
 import openvino as ov
+from openvino.op import Constant
 
 from engines import cpu
 from engines.errors import EngineError
@@ -17,6 +19,8 @@ from engines.rows import RowByRow, Tensors
 from engines.runtimes import AS_TAUGHT, Source, TensorSpec
 
 PRECISIONS = ("fp32", "bf16", "int8")
+
+PREAMBLE = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
 
 
 def version() -> str:
@@ -38,9 +42,14 @@ def made_from(precision: str) -> str:
 @contextmanager
 def open_network(source: Source, precision: str, threads: int, max_batch: int) -> Iterator[RowByRow]:
     """See `engines.runtimes.Runtime`."""
-    compiled = _compiled(source, threads)
-    inputs = {port.get_any_name(): _spec(port) for port in compiled.inputs}
-    outputs = {port.get_any_name(): _spec(port) for port in compiled.outputs}
+    try:
+        model = _model(source)
+        names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
+        compiled = ov.Core().compile_model(model, "CPU", _settings(threads))
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(f"{source.name}: openvino cannot load it: {_said(error)}") from error
+    inputs = dict(zip(names[0], map(_spec, compiled.inputs), strict=True))  # compiling may rename, in the same order
+    outputs = dict(zip(names[1], map(_spec, compiled.outputs), strict=True))
     infer = partial(_infer, compiled.create_infer_request(), source.name)
     network = RowByRow(inputs, outputs, max_batch, infer)
     try:
@@ -52,28 +61,41 @@ def open_network(source: Source, precision: str, threads: int, max_batch: int) -
 def _infer(request: ov.InferRequest, name: str, tensors: Tensors, outputs: Tensors) -> None:
     """One row, read and written in place."""
     try:
-        for tensor, each in (*tensors.items(), *outputs.items()):
-            request.set_tensor(tensor, ov.Tensor(each, shared_memory=True))
+        for number, each in enumerate(tensors.values()):
+            request.set_input_tensor(number, ov.Tensor(each, shared_memory=True))
+        for number, each in enumerate(outputs.values()):
+            request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
         request.infer()
     except RuntimeError as error:
         raise EngineError(f"{name}: openvino failed: {_said(error)}") from error
 
 
-def _compiled(source: Source, threads: int) -> ov.CompiledModel:
-    settings = {
+def _settings(threads: int) -> dict[str, Any]:
+    return {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # the line's stages share few cores
     }
-    try:
-        core = ov.Core()
-        model = core.read_model(source.network)
-        model.reshape({port: ov.PartialShape([1, *list(port.get_partial_shape())[1:]]) for port in model.inputs})
-        return core.compile_model(model, "CPU", settings)
-    except (RuntimeError, ValueError) as error:
-        raise EngineError(f"{source.name}: openvino cannot load it: {_said(error)}") from error
+
+
+def _model(source: Source) -> ov.Model:
+    """The graph for one row, of fixed shape."""
+    model = ov.Core().read_model(source.network)
+    model.reshape({port: ov.PartialShape([1, *list(port.get_partial_shape())[1:]]) for port in model.inputs})
+    for node in model.get_ops():
+        if node.get_type_name() == "MatMul":
+            _give_own_constants(node)
+    return model
+
+
+def _give_own_constants(node: ov.Node) -> None:
+    """Where products of different rank share a constant, 2026.4 fails to compile them ("matmul primitive")."""
+    for entry in node.inputs():
+        shared = entry.get_source_output()
+        if isinstance(shared.get_node(), Constant) and len(shared.get_target_inputs()) > 1:
+            entry.replace_source_output(Constant(shared.get_node().get_data()).output(0))
 
 
 def _spec(port: ov.ConstOutput) -> TensorSpec:
@@ -84,7 +106,7 @@ def _spec(port: ov.ConstOutput) -> TensorSpec:
 
 
 def _said(error: Exception) -> str:
-    """The line that says what is wrong; those before it name the library's own source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = (line for line in lines if not line.startswith(("Exception from", "Check '")))
+    """The line that says what is wrong; those before it name the library's own source files and steps."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    telling = (line for line in lines if not line.startswith(PREAMBLE))
     return next(telling, type(error).__name__)
