@@ -178,25 +178,29 @@ def by_type(found: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def over_sets(found: list[dict[str, Any]]) -> str:
-    """Markdown, a row a method: the mean of each metric over the sets and seeds that every method was measured on."""
-    by_method: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
-    for each in found:
-        by_method.setdefault(each["method"], {})[each["set"], each["seed"]] = each["eval"]
-    wide = {name: cells for name, cells in by_method.items() if len(cells) == max(map(len, by_method.values()))}
-    shared = sorted(set.intersection(*(set(cells) for cells in wide.values())) if wide else set())
-    heads = ("method", f"mean over {len(shared)} cells: image AUROC", *METRICS[1:])
+def over_sets(found: list[dict[str, Any]], everywhere: Sequence[str]) -> str:
+    """Markdown, a row for each of the methods `everywhere`: the mean of each metric over the cells that all have.
+
+    Behind a mean stands of how many cells it is: a set without masks has no pixel figures.
+    """
+    by_method = {name: {_place(each): each["eval"] for each in found if each["method"] == name} for name in everywhere}
+    started = {name: cells for name, cells in by_method.items() if cells}
+    shared = sorted(set.intersection(*(set(cells) for cells in started.values())) if started else set())
+    heads = ("method", "cells", *METRICS)
     rows = [heads, ("---",) * len(heads)]
-    for name, cells in wide.items():
-        values = {metric: [cells[key][metric] for key in shared] for metric in METRICS}
-        rows.append((name, *(_number(_mean(values[metric])) for metric in METRICS)))
+    for name, cells in by_method.items():
+        values = [[cells[key][metric] for key in shared if key in cells] for metric in METRICS]
+        rows.append((name, f"{len(shared)} of {len(cells)}", *map(_mean, values)))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Of those that there are: a set without masks has no pixel figures."""
+def _place(each: dict[str, Any]) -> tuple[str, int]:
+    return each["set"], each["seed"]
+
+
+def _mean(values: Sequence[float | None]) -> str:
     there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
+    return f"{sum(there) / len(there):.3f} ({len(there)})" if there else "-"
 
 
 def _partner(each: dict[str, Any], found: list[dict[str, Any]], first: str) -> dict[str, Any] | None:
@@ -283,7 +287,8 @@ def main(
     except TaktError as error:
         CONSOLE.print(str(error))
         raise typer.Exit(error.exit_status) from None
-    print(table(found, next(iter(table_of.methods))), by_type(found), over_sets(found), sep="\n\n")  # noqa: T201
+    everywhere = [name for name, method in table_of.methods.items() if not method.sets]
+    print(table(found, next(iter(table_of.methods))), by_type(found), over_sets(found, everywhere), sep="\n\n")  # noqa: T201
     raise typer.Exit(int(failed > 0))
 
 

@@ -51,7 +51,8 @@ def teach(
     method: Annotated[str, typer.Option(help="how to teach")] = methods.PRODUCTION,
     channels: Annotated[str, typer.Option(metavar="A,B", help="teach from these channels alone; all unless said")] = "",
     teacher_weights: Annotated[
-        Path | None, typer.Option(help="folder with the teacher's weights; without it the one that ships")
+        Path | None,
+        typer.Option(help="folder with the teacher's weights; else one downloaded before, else the one that ships"),
     ] = None,
     download_weights: Annotated[
         bool, typer.Option("--download-weights", help="fetch them once, checked by SHA-256, instead of giving a folder")

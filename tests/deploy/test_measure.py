@@ -95,9 +95,9 @@ def test_the_table_has_counts_intervals_and_the_paired_difference(bench: Bench) 
 
 def test_means_are_those_of_the_methods_that_were_measured_everywhere(bench: Bench) -> None:
     said = bench.run().stdout
-    assert "| method | mean over 4 cells: image AUROC | pixel_ap | aupro30 | aupro05 |" in said
-    assert "| plain | 1.000 | - | - | - |" in said
-    assert "| plain, one channel | 1.000 |" not in said
+    assert "| method | cells | image_auroc_mean | pixel_ap | aupro30 | aupro05 |" in said
+    assert "| plain | 4 of 4 | 1.000 (4) | - | - | - |" in said
+    assert "| plain, one channel | 2 of" not in said
 
 
 def test_a_cell_that_fails_is_said_and_the_others_go_on(bench: Bench) -> None:
