@@ -78,7 +78,8 @@ def _cast(source: str, target: str, kind: int) -> Any:
 
 
 def _halved(name: str, constant: Any, kind: int) -> NDArray:
-    values = numpy_helper.to_array(constant).astype(helper.tensor_dtype_to_np_dtype(kind))
+    with np.errstate(over="ignore"):  # what overflows is named below
+        values = numpy_helper.to_array(constant).astype(helper.tensor_dtype_to_np_dtype(kind))
     if not np.isfinite(values.astype(np.float32)).all():
         raise EngineError(f"{name}: a weight is too large for half precision; take bf16 or fp32")
     return values
