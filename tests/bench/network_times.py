@@ -3,17 +3,20 @@
 Every method's network is exported untaught (its weights do not change its time), and all of them run one panel after
 the other in turns, so that what else the machine does falls on all alike. The first row is what the others are measured
 against: ResNet-18, a thin student and the map of distances. Median, 99th percentile and ratio of the medians.
+`--networks mkd --engines onnxruntime-fp32,onnxruntime-int8,openvino-int8` compares engines; int8 learns its ranges from
+noise here, which changes no time.
 """
 
 import json
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import onnx
 import torch
 import typer
 from numpy.typing import NDArray
@@ -23,9 +26,9 @@ from rich.table import Table
 
 from calibration.export import export
 from calibration.stack import Stack
-from engines import methods, recipe, runtimes
+from engines import graphs, methods, recipe, runtimes
 from engines.detector import INPUT
-from engines.runtimes import Source
+from engines.runtimes import Network, Source
 
 CONSOLE = Console()
 WARM_UP = 20
@@ -43,19 +46,20 @@ def main(
     channels: Annotated[int, typer.Option(min=1)] = 3,
     side: Annotated[int, typer.Option(min=64)] = 256,
     threads: Annotated[int, typer.Option(min=1)] = 2,
-    rounds: Annotated[int, typer.Option(min=100)] = 300,
+    rounds: Annotated[int, typer.Option(min=20)] = 300,
+    networks: Annotated[str, typer.Option(help="some of them, with semicolons between")] = ";".join(NETWORKS),
+    engines: Annotated[str, typer.Option(help="RUNTIME-PRECISION, with commas between")] = "onnxruntime-fp32",
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Time them and print the table."""
     with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
         running = {}
-        for name in track(NETWORKS, "exporting", console=CONSOLE):
+        for name in track(networks.split(";"), "exporting", console=CONSOLE):
             folder = Path(place) / name.replace(" ", "_")
             folder.mkdir()
             path = exported(name, channels, side, folder)
-            source = Source(str(path), path.read_bytes())
-            opening = runtimes.load("onnxruntime", "fp32").open_network(source, "fp32", threads, 1)
-            running[name] = opened.enter_context(opening)
+            for engine in engines.split(","):
+                running[f"{name} on {engine}"] = opened.enter_context(opening(path, engine, threads))
         panel = np.random.default_rng(0).random((1, channels, side, side), dtype=np.float32)
         times = {name: np.array(each) for name, each in timed(running, panel, rounds).items()}
     show(times, channels, side, threads)
@@ -71,6 +75,22 @@ def exported(name: str, channels: int, side: int, folder: Path) -> Path:
     frames = np.random.default_rng(0).integers(0, 255, (2, channels, side, side), dtype=np.uint8)
     export(model, Stack(frames, ("a", "b"), 16), folder)
     return folder / recipe.NETWORK
+
+
+def opening(path: Path, engine: str, threads: int) -> AbstractContextManager[Network]:
+    """The network at `path` in the engine RUNTIME-PRECISION, its graph derived where that needs one."""
+    runtime, precision = engine.split("-")
+    module = runtimes.load(runtime, precision)
+    network, form = path.read_bytes(), module.made_from(precision)
+    if form != runtimes.AS_TAUGHT:
+        network = graphs.derive(network, form, noise(network))
+    return module.open_network(Source(f"{path} in {precision}", network), precision, threads, 1)
+
+
+def noise(network: bytes) -> NDArray[np.float32]:
+    """Four panels for the ONNX graph `network`."""
+    entry = onnx.load_from_string(network).graph.input[0].type.tensor_type.shape.dim[1:]
+    return np.random.default_rng(0).random((4, *(each.dim_value for each in entry)), dtype=np.float32)
 
 
 def timed(running: dict[str, Any], panel: NDArray[np.float32], rounds: int) -> dict[str, list[float]]:
@@ -97,7 +117,7 @@ def figures(ms: NDArray[np.float64], times: dict[str, NDArray[np.float64]]) -> d
 
 
 def show(times: dict[str, NDArray[np.float64]], channels: int, side: int, threads: int) -> None:
-    title = f"one {side} x {side} panel of {channels} channels, onnxruntime fp32, {threads} threads"
+    title = f"one {side} x {side} panel of {channels} channels, {threads} threads"
     table = Table("network", "median ms", "p99 ms", "ratio", title=title)
     for name, ms in times.items():
         found = figures(ms, times)
