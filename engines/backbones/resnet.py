@@ -72,7 +72,7 @@ class ResNet(Backbone):
 
 
 class ThinResNet(ResNet):
-    """ResNet of basic blocks, `blocks` at each level: students, and the teacher made from a set's own panels."""
+    """ResNet of basic blocks, `blocks` at each level: students, and the trunk of the teacher that ships."""
 
     def __init__(self, width: int, blocks: int, strides: Sequence[int] = STRIDES) -> None:
         super().__init__((blocks,) * 4, width, strides=strides)

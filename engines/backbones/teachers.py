@@ -14,7 +14,7 @@ from engines.backbones.download import SOURCE, Published, Tell, cache, fetch, ke
 from engines.backbones.imitation import Imitation
 from engines.backbones.mobile import EfficientNetB0, MobileNetV2
 from engines.backbones.patch import PatchDescription
-from engines.backbones.resnet import ResNet, ThinResNet
+from engines.backbones.resnet import ResNet
 from engines.backbones.vgg import Vgg16
 from engines.errors import UsageError
 
@@ -26,12 +26,12 @@ HERE = Path(__file__).parent
 class Teacher:
     """A kind of teacher.
 
-    `file` is a pattern in the weights folder; None: made here from the seed, or `shipped`, which lies beside this
-    module. `published` can be downloaded. The input is RGB, 0..1, standardised by `mean` and `std`.
+    `file` is a pattern in the weights folder, `published` can be downloaded, `shipped` lies beside this module. The
+    input is RGB, 0..1, standardised by `mean` and `std`.
     """
 
     build: Callable[[Sequence[int]], Backbone]
-    file: str | None = None
+    file: str = ""
     published: Published | None = None
     shipped: Published | None = None
     strides: tuple[int, ...] = STRIDES
@@ -93,20 +93,19 @@ TEACHERS: Mapping[str, Teacher] = {
         Imitation,
         shipped=Published("takt.safetensors", "a44818a3afee73b9b2de79e7be74ff18cfa7e464ff89eb3a9b4c1c3870d8a6bd", 2.2),
     ),
-    "small": Teacher(lambda strides: ThinResNet(16, 1, strides)),
 }
 
 
 def download(kind: str, source: str = SOURCE, tell: Tell = lambda phase, done, total: None) -> None:
     """Put the published weights of this kind into the user's cache, where `load_weights` finds them.
 
-    Nothing happens for a teacher that is made here, or whose weights are there already.
+    Nothing happens for the teacher that ships, or where the weights are there already.
 
     Raises:
         UsageError: the download failed, or this kind has no published weights.
     """
     teacher = TEACHERS[kind]
-    if teacher.file is None:
+    if teacher.shipped:
         return
     if teacher.published is None:
         raise UsageError(f"teacher {kind} cannot be downloaded: give --teacher-weights DIR with {teacher.file}")
@@ -116,7 +115,7 @@ def download(kind: str, source: str = SOURCE, tell: Tell = lambda phase, done, t
 def at_hand(kind: str, folder: Path | None) -> bool:
     """Whether `load_weights` would find a file; what is in it is not looked at."""
     teacher = TEACHERS[kind]
-    if teacher.file is None:
+    if teacher.shipped:
         return True
     if folder is not None:
         return any(Path(folder).glob(teacher.file))
@@ -124,7 +123,7 @@ def at_hand(kind: str, folder: Path | None) -> bool:
 
 
 def load_weights(trunk: Backbone, kind: str, folder: Path | None) -> tuple[str, str]:
-    """Fill a teacher's trunk; returns what it is, for the manifest, and the SHA-256 of its file ("" without).
+    """Fill a teacher's trunk; returns what it is, for the manifest, and the SHA-256 of its file.
 
     Without a folder, a file that was downloaded before is used; nothing is downloaded here. The teacher that ships
     needs neither.
@@ -133,12 +132,10 @@ def load_weights(trunk: Backbone, kind: str, folder: Path | None) -> tuple[str, 
         UsageError: the folder or the file is missing, or the file is not of this network.
     """
     teacher = TEACHERS[kind]
-    if teacher.shipped is not None:
+    if teacher.shipped:
         path = _whole(teacher.shipped)
         _fill(trunk, path, lambda: {name: value.float() for name, value in load_file(path).items()})
         return path.stem, teacher.shipped.sha256
-    if teacher.file is None:
-        return f"{kind}: made here from good panels and synthetic defects", ""
     path = _downloaded(kind, teacher) if folder is None else _given(teacher.file, teacher.published, Path(folder))
     _fill(trunk, path, lambda: _under_our_names(trunk, torch.load(path, map_location="cpu", weights_only=True)))
     return path.stem, sha256_of(path)

@@ -108,7 +108,7 @@ class Method(Protocol):
     def build(self, channels: int, settings: MethodSettings) -> "nn.Module": ...
 
     def load_teacher(self, model: "nn.Module", weights: Path | None) -> tuple[str, str]:
-        """Fill the teacher from a folder; what it is and the SHA-256 of its file, "" where it is made here."""
+        """Fill the teacher from a folder; what it is and the SHA-256 of its file."""
         ...
 
 

@@ -25,7 +25,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from engines.backbones import STRIDES, TEACHERS, Backbone, ThinVgg, load_weights, thin_student
 from engines.blend import Batches, Blend, chosen_kind
@@ -36,8 +35,6 @@ from engines.one_teacher import OneTeacher
 from engines.zones import TopMean
 
 needs_defects = False
-
-PROBE_WEIGHT = 8.0  # of a defective cell, of which there are few
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
 
@@ -58,10 +55,6 @@ class Settings(OneTeacher):
     lie anyhow the smoothed mean is flat and does no harm.
     """
 
-    teacher: Literal[  # pyright: ignore[reportIncompatibleVariableOverride]
-        "auto", "takt", "resnet18", "resnet34", "wide_resnet50_2", "vgg16", "efficientnet_b0", "mobilenet_v2", "small"
-    ] = "auto"
-    teacher_passes: Annotated[int, Field(ge=0)] = 4000  # only for a teacher made here
     student_width: Annotated[int, Field(ge=4, le=128)] = 32
     student_blocks: Annotated[int, Field(ge=1, le=4)] = 1
     strides: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = STRIDES
@@ -92,8 +85,6 @@ class Mkd(Located):
         self.heads = nn.ModuleList(heads)
         self.receptive_field = max(self.teacher.fields[-1], self.student.fields[-1])
         self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
-        if settings.teacher == "small":
-            self.probes = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in self.teacher.widths)
         self._register_maps(settings)
 
     def _register_maps(self, settings: Settings) -> None:
@@ -114,11 +105,7 @@ class Mkd(Located):
         self.blend.fit(batches)
 
     def stages(self) -> Iterator[Stage]:
-        """A teacher made here first learns to find synthetic defects; then, always, the student imitates."""
-        if self.settings.teacher == "small" and self.settings.teacher_passes:
-            parameters = [*self.teacher.requires_grad_(True).parameters(), *self.probes.parameters()]
-            yield Stage("teacher", self.settings.teacher_passes, parameters, self._probe_loss, needs_defects=True)
-            self.teacher.requires_grad_(False).eval()
+        """The student imitates."""
         parameters = [*self.student.parameters(), *self.heads.parameters()]
         passes = self.settings.schedule.image_passes
         yield Stage("student", passes, parameters, self.loss, targets=self.targets)
@@ -134,19 +121,6 @@ class Mkd(Located):
         if self.settings.direction == "flattened":
             return self._whole(pairs).mean()
         return torch.stack([one.mean() for one in self._distances(pairs)]).sum()
-
-    def _probe_loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
-        """Each level of the teacher tells by one 1x1 convolution which of its cells hold a synthetic defect."""
-        assert defect_mask is not None
-        marked = defect_mask[:, None].float()
-        self.teacher.train()
-        features = self.teacher(self.blend(batch))
-        losses = []
-        for stride, probe, level in zip(self.teacher.strides, self.probes, features, strict=True):
-            cells = functional.max_pool2d(marked, stride)
-            weight = 1 + PROBE_WEIGHT * cells
-            losses.append(functional.binary_cross_entropy_with_logits(probe(level), cells, weight))
-        return torch.stack(losses).sum()
 
     def score_rule(self) -> tuple[TopMean, ...]:
         """The two parts of the map that are scored; none where the score is the paper's own sum."""

@@ -11,11 +11,11 @@ from calibration.fit import Checkpoint, fit  # noqa: E402
 from calibration.material import Course, Defective, Material, with_defects  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
-from engines.methods import Schedule, Stage, mkd  # noqa: E402
+from engines.methods import Schedule, Stage, mcd  # noqa: E402
 
 CHANNELS = ("dark_left", "dark_right", "bright")
 SCHEDULE = Schedule(image_passes=48, batch=4)
-SETTINGS = mkd.Settings(height=64, width=64, teacher="small", teacher_passes=24, student_width=4, schedule=SCHEDULE)
+SETTINGS = mcd.Settings(height=64, width=64, teacher="takt", student_width=4, contrast_passes=24, schedule=SCHEDULE)
 
 
 class PowerCutError(Exception):
@@ -30,7 +30,7 @@ def material(seed: int = 0, defective: Defective | None = None) -> Material:
 def taught(checkpoint: Checkpoint, cut: tuple[str, int] | None = None) -> tuple[dict, list[float]]:
     """The taught weights; the run is cut at a step of a stage."""
     torch.manual_seed(3)
-    model = mkd.build(3, SETTINGS)
+    model = mcd.build(3, SETTINGS)
 
     def tell(stage: str, done: int, total: int) -> None:
         if cut == (stage, done):
@@ -40,7 +40,7 @@ def taught(checkpoint: Checkpoint, cut: tuple[str, int] | None = None) -> tuple[
     return model.state_dict(), losses
 
 
-@pytest.mark.parametrize("cut", [("teacher", 2), ("student", 0), ("student", 7)])
+@pytest.mark.parametrize("cut", [("student", 2), ("contrast", 0), ("contrast", 4)])
 def test_an_interrupted_training_ends_with_the_same_numbers(tmp_path: Path, cut: tuple[str, int]) -> None:
     whole, losses = taught(Checkpoint(tmp_path / "whole.pt"))
     checkpoint = Checkpoint(tmp_path / "cut.pt", every_s=0)
@@ -48,7 +48,7 @@ def test_an_interrupted_training_ends_with_the_same_numbers(tmp_path: Path, cut:
         taught(checkpoint, cut)
     steps: list[tuple[str, int]] = []
     torch.manual_seed(3)
-    model = mkd.build(3, SETTINGS)
+    model = mcd.build(3, SETTINGS)
     again = fit(model, material(), SCHEDULE, checkpoint, lambda stage, done, total: steps.append((stage, done)))
     assert steps[0] == cut
     assert again == pytest.approx(losses, rel=1e-5)
@@ -59,7 +59,7 @@ def test_an_interrupted_training_ends_with_the_same_numbers(tmp_path: Path, cut:
 def test_a_training_that_goes_astray_names_step_panels_and_cause(tmp_path: Path) -> None:
     wild = SCHEDULE.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(UsageError, match=r"stopped at step \d+: .*lower schedule.learning_rate \(panels p\d"):
-        fit(mkd.build(3, SETTINGS), material(), wild, Checkpoint(tmp_path / "c.pt"), lambda *_: None)
+        fit(mcd.build(3, SETTINGS), material(), wild, Checkpoint(tmp_path / "c.pt"), lambda *_: None)
 
 
 def course(**stage: object) -> Course:

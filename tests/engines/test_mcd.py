@@ -17,7 +17,7 @@ from calibration.stack import Stack  # noqa: E402
 from engines.convex import ConvexBlend  # noqa: E402
 from engines.methods import mcd  # noqa: E402
 
-SMALL = {"height": 64, "width": 64, "teacher": "small", "teacher_passes": 0, "student_width": 4}
+SMALL = {"height": 64, "width": 64, "teacher": "takt", "student_width": 4}
 MARKED = torch.zeros(4, 64, 64, dtype=torch.bool)
 MARKED[:2, 24:40, 24:40] = True
 

@@ -24,7 +24,7 @@ from engines.backbones import Trunk, load_weights, receptive_field_px  # noqa: E
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import mkd  # noqa: E402
 
-SMALL = {"height": 64, "width": 96, "teacher": "small", "student_width": 4}
+SMALL = {"height": 64, "width": 96, "teacher": "takt", "student_width": 4}
 
 
 def settings(**changes: object) -> mkd.Settings:
@@ -72,28 +72,13 @@ def losses_of(stage: methods.Stage, mask: "Tensor | None", steps: int = 12) -> l
 
 
 def test_the_student_is_pulled_to_the_teacher_and_the_teacher_stays() -> None:
-    model = fitted(teacher_passes=0).train()
+    model = fitted().train()
     before = {name: weights.clone() for name, weights in model.teacher.state_dict().items()}
     (stage,) = model.stages()
-    losses = losses_of(stage, None)
+    losses = losses_of(stage, None, steps=24)
     assert losses[-1] < 0.8 * losses[0]
     for name, weights in model.teacher.state_dict().items():
         torch.testing.assert_close(before[name], weights)
-
-
-def test_a_teacher_made_here_learns_from_defects_first_and_then_stands_still() -> None:
-    model = fitted().train()
-    stages = model.stages()
-    first = next(stages)
-    assert first.needs_defects
-    mask = torch.zeros(6, 64, 96, dtype=torch.bool)
-    mask[:, 8:24, 8:24] = True
-    losses = losses_of(first, mask)
-    assert losses[-1] < losses[0]
-    second = next(stages)
-    assert not second.needs_defects
-    assert not any(weights.requires_grad for weights in model.teacher.parameters())
-    assert not any(module.training for module in model.teacher.modules())
 
 
 @pytest.mark.parametrize("blend", ["statistics", "balanced"])
@@ -215,10 +200,12 @@ def test_other_teachers_have_a_residual_student_with_heads(teacher: str) -> None
 
 
 def test_levels_can_be_chosen_and_the_map_is_the_finest() -> None:
-    model = mkd.build(3, settings(strides=[8, 32])).eval()
+    model = mkd.build(3, settings(teacher="resnet18", strides=[8, 32])).eval()
     with torch.no_grad():
         maps, _ = model(panels(2, channels=3))
     assert maps.shape == (2, 8, 12)
+    with pytest.raises(UsageError, match="no map of stride 32; there is 4, 8, 16"):
+        mkd.build(3, settings(strides=[8, 32]))
     for wrong in ([], [2, 4], [8, 4], [4, 4]):
         with pytest.raises(UsageError, match="strides"):
             settings(strides=wrong)
@@ -227,7 +214,7 @@ def test_levels_can_be_chosen_and_the_map_is_the_finest() -> None:
 def test_settings_of_before_still_mean_the_shipped_recipe() -> None:
     safetensors = pytest.importorskip("safetensors.torch", reason="needs the extra [teach]")
     shipped = recipes.load(Path(pipeline.__file__).parent / "demo" / "recipe")
-    later = {"direction", "strides", "value_weight"}
+    later = {"direction", "value_weight"}
     before = {name: value for name, value in shipped.manifest.settings.items() if name not in later}
     model = mkd.build(len(shipped.manifest.channels), mkd.Settings.model_validate(before))
     model.load_state_dict(safetensors.load_file(shipped.weights))
@@ -265,7 +252,7 @@ def test_weights_say_what_is_wrong(tmp_path: Path) -> None:
     assert name == "resnet18" and len(digest) == 64
 
 
-def test_a_teacher_made_here_is_the_same_for_the_same_seed() -> None:
+def test_the_same_seed_builds_the_same_model() -> None:
     with torch.no_grad():
         one, other = fitted()(panels()), fitted()(panels())
     np.testing.assert_array_equal(one[1].numpy(), other[1].numpy())

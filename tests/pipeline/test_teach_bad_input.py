@@ -108,7 +108,7 @@ def taught_with(folder: Path, planted: set[str], strength: float) -> tuple[Resul
     for number in range(60):
         name = f"p{number}"
         write_panel(folder / "train" / "good", name, frames(number, strength * (name in planted)), CHANNELS)
-    small = ["teacher=small", "teacher_passes=800", "student_width=8", "schedule.image_passes=800"]
+    small = ["teacher=takt", "student_width=8", "schedule.image_passes=800"]
     settings = [part for setting in small for part in ("--set", setting)]
     figures = folder.parent / "teach.json"
     return teach(folder, *settings, "--json", figures), figures
