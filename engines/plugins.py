@@ -7,11 +7,8 @@ from types import ModuleType
 
 from engines.errors import UsageError
 
-EXTRAS = {
-    "onnx": "int8",
-    "safetensors": "teach",
-    "torch": "teach",
-}  # of libraries; else an extra has the plug-in's name
+# Which extra brings a library; "" for the base install, and else it has the plug-in's name.
+EXTRAS = {"onnx": "int8", "onnxruntime": "", "safetensors": "teach", "torch": "teach"}
 
 
 def kinds(package: str) -> list[str]:
@@ -41,7 +38,8 @@ def load(package: str, kind: str) -> ModuleType:
 def lacking(kind: str, missing: ModuleNotFoundError) -> UsageError:
     """What to say where `kind` needs a library that is not installed."""
     library = (missing.name or "").partition(".")[0]
-    return UsageError(f"{kind!r} needs {library}: pip install 'takt[{EXTRAS.get(library, kind)}]'")
+    extra = EXTRAS.get(library, kind)
+    return UsageError(f"{kind!r} needs {library}: pip install 'takt{f'[{extra}]' if extra else ''}'")
 
 
 def _group(package: str) -> str:
