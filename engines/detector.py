@@ -36,12 +36,18 @@ class GeometryError(PanelError):
 class Detector:
     """An open engine with its recipe's geometry and limits. Used by one thread.
 
-    Every batch carries a golden defect where the recipe has one. `network_calls` and `panels` count what was done
-    since it was opened; `batch_s` is what the largest batch took at most in `warm`.
+    Every batch carries a golden defect where the recipe has one, unless `proving` is false. `network_calls` and
+    `panels` count what was done since it was opened; `batch_s` is what the largest batch took at most in `warm`.
     """
 
     def __init__(
-        self, recipe: Recipe, network: Network, engine_hash: str, calibration: StationCalibration, max_batch: int
+        self,
+        recipe: Recipe,
+        network: Network,
+        engine_hash: str,
+        calibration: StationCalibration,
+        max_batch: int,
+        proving: bool = True,
     ) -> None:
         self.manifest: Manifest = recipe.manifest
         self.limits: Limits = recipe.manifest.limits
@@ -58,7 +64,7 @@ class Detector:
         self._batch = np.zeros((max_batch + 1, *self._gather.shape), np.float32)
         _check_fit(network, self._gather.shape)
         self._inspected = _inspected_cells(self.manifest, network)
-        self._sentinel = self._sentinel_of(recipe)
+        self._sentinel = self._sentinel_of(recipe) if proving else None
         self._trusted = True
         self._empty = np.zeros(self._gather.shape, self.manifest.dtype)
 
@@ -190,8 +196,12 @@ def open_detector(
     max_batch: int = 8,
     calibration: StationCalibration = IDENTITY,
     derived: bytes | None = None,
+    proving: bool = True,
 ) -> Iterator[Detector]:
-    """A detector for `recipe`, freed when the context is left. `derived`: the graph that `engines.build.derive` made.
+    """A detector for `recipe`, freed when the context is left.
+
+    `derived` is the graph that `engines.build.derive` made. `proving` is false only where an engine is measured: by
+    how much one is off that answers otherwise than the golden panels say.
 
     Raises:
         UsageError: there is no such runtime or precision, its library is not installed, or it needs a derived graph.
@@ -201,7 +211,7 @@ def open_detector(
     key = engine_key(recipe, runtime, precision, sha256(derived).hexdigest() if derived else "")
     module = runtimes.load(runtime, precision)
     with module.open_network(source, precision, threads, max_batch + 1) as network:  # one row is the golden's
-        yield Detector(recipe, network, key.hash, calibration, max_batch)
+        yield Detector(recipe, network, key.hash, calibration, max_batch, proving)
 
 
 def _inspected_cells(manifest: Manifest, network: Network) -> NDArray[np.bool_] | None:
