@@ -14,8 +14,8 @@ from engines import plugins
 from engines.errors import UsageError
 
 HALVES = ("fp16", "bf16")
-# int8: `signed` has activations around 0; `7` has weights of 7 bits, see `engines.cpu.saturates`; `sparing` rounds no
-# result that is only added to or leaves the trunks, for runtimes that add integers and float32 as they come.
+# int8: `signed` has activations around 0; `7` has weights of 7 bits, see `engines.cpu.saturates`; `sparing` is for
+# runtimes whose convolutions hand on what they have before it is rounded, see `engines.graphs.int8.Scheme`.
 INTEGERS = ("int8", "int8-7", "int8-sparing", "int8-sparing-7", "int8-signed")
 FORMS = HALVES + INTEGERS
 

@@ -28,7 +28,9 @@ LEAST_STEP = 1e-8
 class Scheme:
     """How numbers become integers. `weight_bits` is 7 where sums of two products are kept in 16 bits.
 
-    `sparing` leaves results of convolutions that are only added to, or leave the trunks, as they are.
+    `sparing` is for runtimes whose convolutions add and hand on what they have before it is rounded: results that are
+    only added to, or leave the trunks, stay as they are. Where every result of integers is rounded, sums are better
+    computed in float32, and so is a last convolution of one pixel: measured, neither costs time.
     """
 
     signed: bool = False
@@ -56,12 +58,29 @@ def derive(model: onnx.ModelProto, panels: Iterable[NDArray[np.float32]], words:
         EngineError: there are no panels, or the network gives no finite numbers for them.
     """
     scheme, wired = Scheme.named(words), wiring(model.graph)
-    low = frozenset(key(node) for node in wired.nodes if node.op_type in INTEGER) & trunks(wired)
+    low = _in_integers(wired, scheme)
     rounded = list(dict.fromkeys(_rounded(wired, low, scheme)))
     scales = _scales(wired, ranges.observed(model, rounded, panels), scheme)
     derived = surgery.copy_of(model)
     surgery.rewire(derived.graph, list(_nodes(derived.graph, wired, low, scales, scheme)))
     return derived
+
+
+def _in_integers(wired: Wiring, scheme: Scheme) -> frozenset[str]:
+    """The nodes that are computed in integers."""
+    low = frozenset(key(node) for node in wired.nodes if node.op_type in INTEGER) & trunks(wired)
+    dear = () if scheme.sparing else (key(node) for node in wired.nodes if key(node) in low and _dear(node, wired, low))
+    return low - frozenset(dear)
+
+
+def _dear(node: Any, wired: Wiring, low: frozenset[str]) -> bool:
+    """Whether rounding all that a node makes loses more than integers gain; see `Scheme`."""
+    if node.op_type == "Conv":
+        pixel = all(size == 1 for size in wired.constants[node.input[1]].dims[2:])
+        return pixel and not any(key(each) in low for each in wired.behind(node))
+    return node.op_type == "Add" or (
+        node.op_type in ACTIVATIONS and any(each.op_type == "Add" for each in wired.before(node))
+    )
 
 
 def _rounded(wired: Wiring, low: frozenset[str], scheme: Scheme) -> Iterator[str]:

@@ -27,7 +27,7 @@ def device() -> str:
 
 
 def made_from(precision: str) -> str:
-    """See `engines.runtimes.Runtime`. It computes in integers where everything between two nodes is rounded."""
+    """See `engines.runtimes.Runtime`. Its convolutions of integers round all that they make."""
     if precision == "fp32":
         return AS_TAUGHT
     return "int8-7" if cpu.saturates() else "int8"

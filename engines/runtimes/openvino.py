@@ -34,7 +34,7 @@ def device() -> str:
 
 
 def made_from(precision: str) -> str:
-    """See `engines.runtimes.Runtime`. It adds to what a convolution has before rounding."""
+    """See `engines.runtimes.Runtime`. Its convolutions hand on what they have before it is rounded."""
     low = {"bf16": "bf16", "int8": "int8-sparing-7" if cpu.saturates() else "int8-sparing"}
     return low.get(precision, AS_TAUGHT)
 
