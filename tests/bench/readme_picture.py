@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from calibration import overlay
 from engines import recipe as recipes
 from engines.detector import open_detector
-from pipeline.simulation import defects, panel
+from pipeline.simulation import defects, panel, watermark
 
 HERE = Path(__file__).parents[2]
 GAP, CAPTION, WHITE = 6, 18, 255
@@ -18,6 +18,7 @@ GAP, CAPTION, WHITE = 6, 18, 255
 def main() -> None:
     """Two rows of four channels, and the overlay beside them at twice the size."""
     scratched = panel.render(7, panel.Look(), defect=defects.draw("scratch", seed=5))
+    watermark.stamp_set(scratched.frames, 7)  # as every panel that the recipe was taught from
     with open_detector(recipes.load(HERE / "pipeline" / "demo" / "recipe")) as detector:
         (finding,) = detector.inspect([scratched.frames])
         limit = detector.limits.pixel
