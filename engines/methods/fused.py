@@ -2,16 +2,17 @@
 
 From mcd the blend of an image set's channels, its training with lost channels, and the contrastive stage. From
 MixedTeacher the choice of levels, whose distances make the map, and the thought of a student with fewer blocks than its
-teacher, here mkd's thin one, which keeps the teacher's resolution. From ADPS the
-asymmetric input (the teacher sees the panel, the student patches of it), the weight mask and the mask's decoder.
+teacher, here mkd's thin one, which keeps the teacher's resolution. From ADPS the asymmetric input (the teacher sees the
+panel, the student patches of it), the weight mask and the decoder of the mask.
 
 The union is ours, and so is its course: the student learns from good panels alone; then blend and metric by the
 contrast, where `contrast_passes` asks for it; then the decoder, on the frozen pair, from panels with defects that are
 drawn once and come again. A push or a decoder that acts on the student from the start spoils its distances. Beside the
 decoder, which learns from the same defects, the contrast made no difference worth its time: see docs/choices.md.
 
-Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels the 0.9
-quantile becomes 0 and the 0.995 quantile 0.1. Theirs are held back from training; ours trained the network. The
+Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels the 0.995
+quantile lies 0.1 above the 0.9 quantile. Theirs are held back from training, ours trained the network; and theirs are
+shifted so that the 0.9 quantile is 0, which tells no cell from another and would make calm panels' scores negative. The
 distances are corrected by position before, the mask is not. The mask enters as ln(1 + o / o0), see
 `engines.methods.adps`, and with a smaller weight: it finds what was drawn for it, and lights up on soiling as well. The
 score is made of the fused map as mkd's.
@@ -59,7 +60,6 @@ class Settings(mcd.Settings):
     `decoder_passes`: panels shown to the decoder, 0 leaves it out; `decoder_variety`: so many of them are different.
     `decoder_share`: the mask's part of the map. `focal_alpha`: the share of defective cells in the focal loss.
     """
-
 
     levels: Literal["auto"] | Annotated[tuple[int, ...], Field(strict=False)] = STRIDES
     choice_passes: Annotated[int, Field(ge=1)] = 800
@@ -119,7 +119,6 @@ class Fused(mcd.Mcd):
 
     settings: Settings  # pyright: ignore[reportIncompatibleVariableOverride]
     typical: Tensor
-    low: Tensor
     gain: Tensor
 
     def __init__(self, channels: int, settings: Settings) -> None:
@@ -130,7 +129,6 @@ class Fused(mcd.Mcd):
         self.decoder = Decoder(self.teacher.widths, settings.decoder_widths) if settings.decoder_passes else None
         self._segmenting = False
         self.register_buffer("typical", torch.zeros(()))
-        self.register_buffer("low", torch.zeros(2))
         self.register_buffer("gain", torch.ones(2))
         self.receptive_field = _field(self)
         self.training_facts["levels"] = " ".join(map(str, compared))
@@ -188,9 +186,8 @@ class Fused(mcd.Mcd):
         self.typical.copy_(torch.cat([self._log_odds(self._pairs(batch)) for batch in batches()]).median())
         maps = torch.cat([self._two_maps(batch) for batch in batches()], 1).flatten(1)
         low, high = (quantile(maps, share) for share in QUANTILES)
-        self.low.copy_(low)
         self.gain.copy_(HIGH_IS / (high - low).maximum(torch.tensor(LEAST_STEP)))
-        for name in ("typical", "low", "gain"):
+        for name in ("typical", "gain"):
             self.training_facts[name] = " ".join(f"{value:.4g}" for value in getattr(self, name).view(-1).tolist())
 
     def answer(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,7 +198,7 @@ class Fused(mcd.Mcd):
         """The fused map: [N, h, w]."""
         if self.decoder is None:
             return self.distance(batch) - self.position
-        distance, mask = (self._two_maps(batch) - self.low.view(2, 1, 1, 1)) * self.gain.view(2, 1, 1, 1)
+        distance, mask = self._two_maps(batch) * self.gain.view(2, 1, 1, 1)
         return (1 - self.settings.decoder_share) * distance + self.settings.decoder_share * mask
 
     def _two_maps(self, batch: Tensor) -> Tensor:
