@@ -190,7 +190,7 @@ def over_sets(found: list[dict[str, Any]], everywhere: Sequence[str]) -> str:
     rows = [heads, ("---",) * len(heads)]
     for name, cells in by_method.items():
         values = [[cells[key][metric] for key in shared if key in cells] for metric in METRICS]
-        rows.append((name, f"{len(shared)} of {len(cells)}", *map(_mean, values)))
+        rows.append((name, f"{sum(key in cells for key in shared)} of {len(cells)}", *map(_mean, values)))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
