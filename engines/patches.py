@@ -1,5 +1,6 @@
 """A picture into square patches on a global grid, folded into the batch dimension, and their maps back in place."""
 
+from collections.abc import Callable, Sequence
 from math import gcd
 
 from torch import Tensor
@@ -24,6 +25,12 @@ def join(patches: Tensor, rows: int, columns: int) -> Tensor:
     channels, height, width = patches.shape[1:]
     tiles = patches.reshape(-1, rows, columns, channels, height, width)
     return tiles.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, rows * height, columns * width)
+
+
+def patchwise(network: Callable[[Tensor], Sequence[Tensor]], pictures: Tensor, size: int) -> list[Tensor]:
+    """What `network` answers to each patch for itself, put back in place: [N, C, H, W] -> maps of the pictures."""
+    rows, columns = (side // size for side in pictures.shape[2:])
+    return [join(level, rows, columns) for level in network(cut(pictures, size))]
 
 
 def patch_sizes(height: int, width: int, stride: int) -> list[int]:

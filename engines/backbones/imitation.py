@@ -27,9 +27,6 @@ class Imitation(ThinResNet):
         if foreign := [stride for stride in strides if stride not in IMITATED]:
             there = ", ".join(map(str, IMITATED))
             raise UsageError(f"the teacher that ships has no map of stride {foreign[0]}; there is {there}")
-        missing = next((stride for stride in strides if stride not in IMITATED), None)
-        if missing:
-            raise UsageError(f"the teacher that ships has no map of stride {missing}; there is 4, 8, 16")
         super().__init__(WIDTH, BLOCKS, strides)
         pairs = zip(self.strides, self.widths, strict=True)
         self.heads = nn.ModuleDict({str(stride): nn.Conv2d(width, IMITATED[stride], 1) for stride, width in pairs})

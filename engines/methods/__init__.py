@@ -45,6 +45,11 @@ class MethodSettings(BaseModel):
         """The kinds of `engines.backbones.TEACHERS` that are used."""
         return ()
 
+    def shortened(self, passes: int) -> Self:
+        """The same with at most so many panels shown."""
+        schedule = self.schedule.model_copy(update={"image_passes": min(passes, self.schedule.image_passes)})
+        return self.model_copy(update={"schedule": schedule})
+
     def settled(self, weights: Path | None) -> Self:
         """With everything decided that is left to the weights at hand in the folder `weights`."""
         return self

@@ -39,7 +39,7 @@ from engines.compare import cosine_distance, interpolation
 from engines.located import Located
 from engines.methods import Stage
 from engines.one_teacher import OneTeacher
-from engines.patches import checked_patch, cut, join
+from engines.patches import checked_patch, patchwise
 from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
 
 needs_defects = True
@@ -198,10 +198,10 @@ class Adps(Located):
 
     def _imitate(self, seen: Tensor) -> list[Tensor]:
         """The student's maps [N, C, h, w], each patch seen for itself."""
-        size = self.settings.patch_px
-        rows, columns = self.settings.height // size, self.settings.width // size
-        levels = self.student(cut(seen, size))
-        return [join(head(level), rows, columns) for head, level in zip(self.heads, levels, strict=True)]
+        return patchwise(self._of_patches, seen, self.settings.patch_px)
+
+    def _of_patches(self, patches: Tensor) -> list[Tensor]:
+        return [head(level) for head, level in zip(self.heads, self.student(patches), strict=True)]
 
 
 def pulled_and_pushed(teacher: Tensor, student: Tensor, marked: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ score is made of the fused map as mkd's.
 
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -30,11 +30,11 @@ from torch.nn import functional
 from engines import convex
 from engines.backbones import STRIDES
 from engines.blend import Batches, quantile
-from engines.compare import cosine_distance, grown
+from engines.compare import grown
 from engines.located import Located
 from engines.methods import Stage, mcd
 from engines.methods.mkd import Pairs, load_teacher
-from engines.patches import checked_patch, cut, halo, join, patch_sizes
+from engines.patches import checked_patch, halo, patch_sizes, patchwise
 from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
 
 __all__ = ["Fused", "Settings", "build", "load_teacher", "needs_defects"]
@@ -156,14 +156,6 @@ class Fused(mcd.Mcd):
             yield Stage("decoder", passes, parameters, self._segment, True, self._masked, dropout, variety=variety)
             self._segmenting = False
 
-    def loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
-        """Without a mask the student's pull at all levels, compared or not; with one the contrastive term."""
-        if defect_mask is not None:
-            return super().loss(batch, defect_mask)
-        known = self.targets(batch) if targets is None else targets
-        pairs = zip(known, self._imitate(self.blend(batch)), strict=True)
-        return torch.stack([cosine_distance(*pair).mean() for pair in pairs]).sum()
-
     def _masked(self, batch: Tensor) -> list[Tensor]:
         """What the decoder reads: the teacher's levels where the student disagrees."""
         with torch.no_grad():
@@ -183,8 +175,9 @@ class Fused(mcd.Mcd):
         self._tell_blend()
 
     def _fit_scales(self, batches: Batches) -> None:
-        self.typical.copy_(torch.cat([self._log_odds(self._pairs(batch)) for batch in batches()]).median())
-        maps = torch.cat([self._two_maps(batch) for batch in batches()], 1).flatten(1)
+        distances, odds = torch.cat([self._seen_by_both(batch) for batch in batches()], 1)
+        self.typical.copy_(odds.median())
+        maps = torch.stack([distances, self._evidence(odds)]).flatten(1)
         low, high = (quantile(maps, share) for share in QUANTILES)
         self.gain.copy_(HIGH_IS / (high - low).maximum(torch.tensor(LEAST_STEP)))
         for name in ("typical", "gain"):
@@ -203,9 +196,16 @@ class Fused(mcd.Mcd):
 
     def _two_maps(self, batch: Tensor) -> Tensor:
         """Distances, corrected by position, and the mask: [2, N, h, w]."""
+        distances, odds = self._seen_by_both(batch)
+        return torch.stack([distances, self._evidence(odds)])
+
+    def _evidence(self, odds: Tensor) -> Tensor:
+        return functional.softplus(odds - self.typical)
+
+    def _seen_by_both(self, batch: Tensor) -> Tensor:
+        """Distances, corrected by position, and the mask's log odds: [2, N, h, w]."""
         pairs = self._pairs(batch)
-        mask = functional.softplus(self._log_odds(pairs) - self.typical)
-        return torch.stack([self._fused(pairs) - self.position, mask])
+        return torch.stack([self._fused(pairs) - self.position, self._log_odds(pairs)])
 
     def _log_odds(self, pairs: Pairs) -> Tensor:
         assert self.decoder is not None
@@ -215,14 +215,11 @@ class Fused(mcd.Mcd):
 
     def _imitate(self, seen: Tensor) -> list[Tensor]:
         """The student's maps [N, C, h, w], each patch seen for itself."""
-        size = self.settings.patch
-        rows, columns = self.settings.height // size, self.settings.width // size
-        return [join(level, rows, columns) for level in super()._imitate(cut(seen, size))]
+        return patchwise(super()._imitate, seen, self.settings.patch)
 
     def level_maps(self, batch: Tensor) -> Tensor:
         """The distance of each compared level, fine to coarse: [N, levels, h, w]; see `engines.methods.Selectable`."""
-        distances = [cosine_distance(*pair) for pair in self._pairs(batch)]
-        maps = grown(distances, *self._growth())
+        maps = grown(self._imitation(self._pairs(batch)), *self._growth())
         return torch.stack([map for map, share in zip(maps, self.shares, strict=True) if share > LEFT_OUT / 2], 1)
 
 
@@ -255,9 +252,8 @@ def with_levels(settings: Settings, levels: Sequence[str]) -> Settings:
 
 def trials(settings: Settings, levels: Sequence[str]) -> list[Settings]:
     """See `engines.methods.Selectable`: one student imitates all levels, and neither contrast nor decoder is needed."""
-    passes = min(settings.choice_passes, settings.schedule.image_passes)
-    short: dict[str, Any] = {"schedule": settings.schedule.model_copy(update={"image_passes": passes})}
-    return [with_levels(settings, levels).model_copy(update={**short, "contrast_passes": 0, "decoder_passes": 0})]
+    short = with_levels(settings, levels).shortened(settings.choice_passes)
+    return [short.model_copy(update={"contrast_passes": 0, "decoder_passes": 0})]
 
 
 def fusion(settings: Settings) -> LevelMean:

@@ -268,8 +268,7 @@ def with_levels(settings: Settings, levels: Sequence[str]) -> Settings:
 
 def trials(settings: Settings, levels: Sequence[str]) -> list[Settings]:
     """See `engines.methods.Selectable`: each level alone, since each of its students costs by itself."""
-    passes = min(settings.choice_passes, settings.schedule.image_passes)
-    short = settings.model_copy(update={"schedule": settings.schedule.model_copy(update={"image_passes": passes})})
+    short = settings.shortened(settings.choice_passes)
     return [with_levels(short, [level]) for level in levels]
 
 

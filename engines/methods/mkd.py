@@ -120,7 +120,7 @@ class Mkd(Located):
         pairs = list(zip(known, self._imitate(self.blend(batch)), strict=True))
         if self.settings.direction == "flattened":
             return self._whole(pairs).mean()
-        return torch.stack([one.mean() for one in self._distances(pairs)]).sum()
+        return torch.stack([one.mean() for one in self._imitation(pairs)]).sum()
 
     def score_rule(self) -> tuple[TopMean, ...]:
         """The two parts of the map that are scored; none where the score is the paper's own sum."""
@@ -148,7 +148,11 @@ class Mkd(Located):
         return [head(one) for head, one in zip(self.heads, self.student(seen), strict=True)]
 
     def _distances(self, pairs: Pairs) -> list[Tensor]:
-        """Of each level at each location: [N, h_i, w_i]."""
+        """What makes the map, of each level at each location: [N, h_i, w_i]."""
+        return self._imitation(pairs)
+
+    def _imitation(self, pairs: Pairs) -> list[Tensor]:
+        """What the student is pulled by, of each level at each location: [N, h_i, w_i]."""
         weight = self.settings.value_weight
         return [cosine_distance(*pair) + (weight * value_distance(*pair) if weight else 0) for pair in pairs]
 
