@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import recipe as recipes
-from engines.detector import Detector, Finding, GeometryError, open_detector
+from engines.detector import Detector, Finding, GeometryError
 from engines.errors import EngineError
 from engines.integrity import History
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
+from pipeline.engine_room import opened
 from pipeline.evidence import EvidenceSender
 from pipeline.frames import Held, Reader, combined_digest, digest_of
 from pipeline.log import logger
@@ -50,13 +51,11 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
 @contextmanager
 def open_detectors(config: LineConfig) -> Iterator[dict[str, Detector]]:
     """Every recipe of the line file, loaded and warm, by its hash."""
-    engine = config.engine
     with ExitStack() as stack:
         found = {}
         for path in config.recipe_paths().values():
             recipe = recipes.load(path)
-            opened = open_detector(recipe, engine.runtime, engine.precision, engine.threads, engine.max_batch)
-            found[recipe.hash] = stack.enter_context(opened)
+            found[recipe.hash] = stack.enter_context(opened(config, recipe))
             found[recipe.hash].warm()
             if not found[recipe.hash].checks_integrity:
                 LOG.warning("recipe has no integrity limits; add them with takt relearn", extra={"recipe": str(path)})

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from engines import recipe as recipes
-from engines.build import engine_key
 from engines.station import IDENTITY
 from pipeline.config import LineConfig
+from pipeline.engine_room import engine_hash
 from pipeline.handshake import reopen
 from pipeline.open_panels import Expected, Shown, State, Terms
 from pipeline.plcs import SLOTS
@@ -18,14 +18,13 @@ MS = 1_000_000
 
 def terms_of(config: LineConfig) -> Terms:
     """What every panel is held against, known from the recipes on disk and not from the inspector."""
-    engine, timing = config.engine, config.timing
+    timing = config.timing
     expected = {}
     for number, path in config.recipe_paths().items():
         recipe = recipes.load(path)
-        key = engine_key(recipe, engine.runtime, engine.precision)
         limits = recipe.manifest.limits
         bounds = (limits.low, limits.image, recipe.manifest.mm_per_px)
-        expected[number] = Expected(recipe.hash, IDENTITY.hash, key.hash, *bounds)
+        expected[number] = Expected(recipe.hash, IDENTITY.hash, engine_hash(config, recipe), *bounds)
     cameras = tuple(camera.name for camera in config.cameras)
     window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
     apart = (timing.early_ms * MS, timing.exposure_ms * MS, timing.takt_ms * MS)
