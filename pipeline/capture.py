@@ -94,9 +94,10 @@ class Capture:
                 self.control.refuse(received, "a trigger of another station or camera, or one that is open")
         if now_ns - self.grabber.turned_ns > self.config.supervisor.silent_s * 1000 * MS:
             raise CameraError(f"camera {self.camera.name}: a call to it does not return: check its cable and power")
-        self._take_frames()
+        complete = self._take_frames()
         self.carrier.collect()
-        self._step(association.Tick(now_ns))
+        if complete or not self.state.seeking:  # else no pause is known yet, and to arm again gives up what is kept
+            self._step(association.Tick(now_ns))
         if now_ns - self._told_ns > PRESENCE_NS:
             self._told_ns = now_ns
             self.reached |= {name for name, port in self.images.items() if port.reachable()}
@@ -105,19 +106,21 @@ class Capture:
             here = Presence(station=self.config.station, stage=self.name, role="capture", ready=ready, pid=os.getpid())
             self.control.send("presence", here)
 
-    def _take_frames(self) -> None:
-        """What the camera gave; the rest of it is void once one of these frames made the camera arm anew."""
-        armed = self.rearmed
+    def _take_frames(self) -> bool:
+        """What the camera gave; the rest of it is void once one of these frames made the camera arm anew.
+
+        True if that is all that it gave until now and the camera is armed.
+        """
+        complete, armed = not self.grabber.arming, self.rearmed
         for item in self.grabber.take():
             void = self.rearmed != armed
             if isinstance(item, FrameSeen) and not void:
                 self._step(item)
-            elif isinstance(item, FilledSet) and void:
-                self.ring.drop(item.slot)
-            elif isinstance(item, FilledSet) and item.rest:
+            elif isinstance(item, FilledSet) and (void or item.rest):
                 self._came_late(item)
             elif isinstance(item, FilledSet):
                 self.filled[item.index] = item
+        return complete and self.rearmed == armed
 
     def counters(self) -> dict[str, int | float]:
         return {
@@ -248,12 +251,12 @@ class Capture:
         self._sent(trigger.token, trigger.inspector, own, self._frames(own), time.monotonic_ns(), refused.fault)
 
     def _came_late(self, rest: FilledSet) -> None:
-        """The set that was under way when the camera was armed anew."""
-        if self.awaited and self.awaited[1].index == rest.index:
-            self._hand_over(self.awaited[0], rest, self.awaited[1])
-        else:
+        """A set of before the camera was armed anew: nobody's, or what came of the one that was under way."""
+        if self.awaited is None or self.awaited[1].index != rest.index:
             self.ring.drop(rest.slot)
-        self.awaited = None
+            return
+        (trigger, refused), self.awaited = self.awaited, None
+        self._hand_over(trigger, rest, refused)
 
     def _rearm(self) -> None:
         self.rearmed += 1

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -49,7 +49,7 @@ class Grabber:
     def __init__(self, camera: Camera, ring: Ring, channels: int) -> None:
         self._camera, self._ring, self._channels = camera, ring, channels
         self._out: deque[tuple[int, FilledSet | FrameSeen]] = deque()
-        self._wanted, self._epoch = 0, 0  # arming asked for, arming done
+        self._wanted, self._epoch, self._armed = 0, 0, 0  # arming asked for, begun, done
         self._keep: int | None = None
         self._end = threading.Event()
         self._died: Exception | None = None
@@ -62,7 +62,7 @@ class Grabber:
         self._thread.start()
 
     def take(self) -> list[FilledSet | FrameSeen]:
-        """What came since the last call, in order; nothing from before the last `rearm`.
+        """What came since the last call, in order; from before the last `rearm` only the set that it was to keep.
 
         Raises:
             CameraError: the camera is gone; and whatever else ended the thread.
@@ -74,15 +74,29 @@ class Grabber:
         if self._died:
             raise self._died
         found = [self._out.popleft() for _ in range(len(self._out))]
-        for epoch, item in found:
-            if epoch != self._wanted and isinstance(item, FilledSet):
-                self._ring.drop(item.slot)
-        return [item for epoch, item in found if epoch == self._wanted]
+        return [valid for epoch, item in found if (valid := self._valid(epoch, item))]
+
+    def _valid(self, epoch: int, item: FilledSet | FrameSeen) -> FilledSet | FrameSeen | None:
+        if epoch == self._wanted:
+            return item
+        if isinstance(item, FilledSet) and (epoch, item.index) == (self._wanted - 1, self._keep):
+            return replace(item, rest=True)  # its last frame came after `rearm`, and before the camera was armed
+        if isinstance(item, FilledSet):
+            self._ring.drop(item.slot)
+        return None
 
     def rearm(self, keep: int | None = None) -> None:
-        """Throw away what is under way and count anew; `keep`: give what there is of that set."""
+        """Throw away what is under way and count anew; `keep`: give what there is of that set.
+
+        Called again while `arming`, it gives up what was to be kept.
+        """
         self._keep = keep
         self._wanted += 1
+
+    @property
+    def arming(self) -> bool:
+        """True until the camera is armed as asked; what `rearm` is to keep has been given out then."""
+        return self._armed != self._wanted
 
     def close(self) -> None:
         """End the thread; one whose camera does not return ends with the process."""
@@ -110,6 +124,7 @@ class Grabber:
                 else:
                     self._drop(filling)
                 self._camera.arm()
+                self._armed = self._epoch
                 expected, filling, given_up = 0, None, range(0)
             filling = filling or self._start(expected)
             try:

@@ -1,6 +1,7 @@
 """A station's settings, rings and sockets for tests that run a stage's loop inside the test, and a camera by script."""
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,10 +64,27 @@ class ScriptedCamera:
         self._script: queue.Queue[tuple[int, NDArray | Exception]] = queue.Queue()
         self._counter = 0
         self.armed = 0
+        self._free, self._stuck = threading.Event(), threading.Event()
+        self._free.set()
+
+    @contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Inside, a grab is under way that does not return, whatever is exposed."""
+        self._stuck.clear()
+        self._free.clear()
+        try:
+            assert self._stuck.wait(5)
+            yield
+        finally:
+            self._free.set()
 
     def expose(self, *frames: NDArray | Exception, at_ns: int | None = None) -> None:
         for frame in frames:
             self._script.put((at_ns or time.monotonic_ns(), frame))
+
+    def skip(self, frames: int) -> None:
+        """So many get lost on their way; for a test of a camera that gives none at the time."""
+        self._counter += frames
 
     def arm(self) -> None:
         while not self._script.empty():
@@ -74,6 +92,9 @@ class ScriptedCamera:
         self._counter, self.armed = 0, self.armed + 1
 
     def grab(self, into: memoryview, timeout_ms: int) -> Exposure | None:
+        if not self._free.is_set():
+            self._stuck.set()
+            self._free.wait()
         try:
             exposed_ns, frame = self._script.get(timeout=timeout_ms / 1000)
         except queue.Empty:

@@ -3,151 +3,15 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
-import zmq
-from station_parts import CHANNELS, ScriptedCamera, one, pixels, rings, settings, until
+from capture_rig import LATER_NS, SECOND, Rig
+from station_parts import CHANNELS, pixels, rings, settings, until
 
-from pipeline.bus import Bus, Port, Received
-from pipeline.capture import Capture
-from pipeline.config import LineConfig
 from pipeline.errors import CameraError
-from pipeline.frames import Held, Reader, Ring, digest_of
-from pipeline.grabber import Grabber
-from pipeline.messages import Captured, Fault, ImageSet, Trigger
-
-SECOND = 1_000_000_000
-
-
-@dataclass
-class Rig:
-    """One capture between a bridge and an inspector that the test plays."""
-
-    config: LineConfig
-    stack: ExitStack
-    camera: ScriptedCamera = field(default_factory=ScriptedCamera)
-    reader: Reader = field(default_factory=Reader)
-    number: Iterator[int] = field(default_factory=count)
-    kept: list[tuple[ImageSet, np.ndarray]] = field(default_factory=list)  # of refused sets, given back
-
-    def __post_init__(self) -> None:
-        self.bus = self.stack.enter_context(Bus("plc_bridge"))
-        self.control: Port = self.bus.router(self.config.socket("control"), ["captured", "presence"])
-        self.images: Port | None = None
-        self.ring = Ring(self.config.ring("top"))
-        own = self.stack.enter_context(Bus("capture_top"))
-        self.grabber = Grabber(self.camera, self.ring, len(CHANNELS))
-        self.stack.callback(self.grabber.close)
-        until(lambda: self.camera.armed)
-        self.capture = Capture(self.config, self.config.cameras[0], "capture_top", own, self.ring, self.grabber)
-        until(lambda: self._presence())
-
-    def with_inspector(self) -> "Rig":
-        self.images = self.bus.pull(self.config.socket("images-inspector"), "images", queue=8)
-        assert self.capture.images["inspector"].socket.poll(5000, zmq.POLLOUT)
-        return self
-
-    def _presence(self) -> bool:
-        self.capture.turn(time.monotonic_ns())
-        return bool(self.control.drain())
-
-    def trigger(self, *frames: Any, ago_ns: int = 0, inspector: str | None = "inspector") -> str:
-        """The PLC triggers, the camera sees `frames`; the token."""
-        if self.images:  # ZeroMQ tells a sender that there is room again within about a millisecond
-            assert self.capture.images["inspector"].socket.poll(5000, zmq.POLLOUT)
-        seq, edge_ns = next(self.number), time.monotonic_ns()
-        token = f"{seq:032x}"
-        trigger = Trigger(
-            station="cell_1",
-            token=token,
-            seq=seq,
-            panel_id="p",
-            recipe_no=1,
-            recipe="r",
-            inspector=inspector,
-            cameras=("top",),
-            edge_ns=edge_ns - ago_ns,
-            window_ms=1000,
-        )
-        self.camera.expose(*frames, at_ns=edge_ns)
-        assert self.control.send("triggers", trigger, to="capture_top")
-        return token
-
-    def captured(self, at_ns: int = 0) -> Captured:
-        """What the capture says next of a set; its clock goes ahead by `at_ns`."""
-
-        def turn() -> None:
-            self.capture.turn(time.monotonic_ns() + at_ns)
-
-        while not isinstance(message := one(self.bus, self.control, turn).message, Captured):
-            pass
-        return message
-
-    def shipped(self) -> tuple[ImageSet, Held]:
-        """The next set to inspect."""
-        assert self.images is not None
-        while (found := self._held(one(self.bus, self.images)))[0].refused:
-            self._keep(*found)
-        return found
-
-    def _held(self, received: Received) -> tuple[ImageSet, Held]:
-        assert isinstance(received.message, ImageSet)
-        held = self.reader.hold(received.message.frames, received.behind)
-        assert held is not None
-        return received.message, held
-
-    def _keep(self, image_set: ImageSet, held: Held) -> None:
-        assert image_set.refused and image_set.frames.digest == digest_of(held.pixels.data.cast("B"))
-        self.kept.append((image_set, held.pixels.copy()))
-        held.release()
-
-    def evidence(self, token: str, fault: Fault, *frames: np.ndarray) -> None:
-        """What came of a refused set has come, and nothing else of it."""
-
-        def come() -> list[tuple[ImageSet, np.ndarray]]:
-            self.capture.turn(time.monotonic_ns())
-            for received in self.images.drain() if self.images else ():
-                self._keep(*self._held(received))
-            return [kept for kept in self.kept if kept[0].token == token]
-
-        [(image_set, array)] = until(come)
-        assert image_set.refused is fault
-        np.testing.assert_array_equal(array, np.stack(frames))
-
-    def good(self, seed: int) -> Held:
-        """A panel at which nothing is wrong, all the way to the inspector."""
-        frames = [pixels(seed + channel) for channel in range(len(CHANNELS))]
-        token = self.trigger(*frames)
-        said = self.captured()
-        assert (said.token, said.fault) == (token, None)
-        image_set, held = self.shipped()
-        assert image_set.token == token and held.intact()
-        assert said.digest == image_set.frames.digest == digest_of(held.pixels.data.cast("B"))
-        np.testing.assert_array_equal(held.pixels, np.stack(frames))
-        return held
-
-    def until_armed(self) -> None:
-        """Until the camera was armed anew, in a pause, and the capture takes triggers again."""
-
-        def armed() -> bool:
-            self.capture.turn(time.monotonic_ns())
-            done = self.grabber._epoch == self.grabber._wanted
-            return done and self.camera.armed > 1 and not self.capture.state.seeking
-
-        until(armed)
-
-    def wait_for_slots(self, free: int) -> None:
-        """All but one: the grabber always holds the one that the next set will go to."""
-
-        def idle() -> bool:
-            self.capture.turn(time.monotonic_ns())
-            return self.ring.free() == free and not getattr(self.capture.carrier, "pending", ())
-
-        until(idle)
+from pipeline.messages import Fault
 
 
 @pytest.fixture(params=["ring", "frames"])
@@ -185,7 +49,7 @@ def test_without_an_inspector_the_set_is_an_overrun_and_its_slot_is_free_again(r
 
 def test_a_camera_error_costs_one_set_only(rig):
     rig.with_inspector()
-    rig.good(1).release()
+    rig.passes(1)
     for lost in range(len(CHANNELS)):
         frames: list[Any] = [pixels(5), pixels(6)]
         frames[lost] = CameraError("no light")
@@ -194,7 +58,7 @@ def test_a_camera_error_costs_one_set_only(rig):
         assert (said.token, said.fault, said.digest) == (token, Fault.CAMERA, "")
         if lost:
             rig.evidence(token, Fault.CAMERA, frames[0])
-        rig.good(20 + lost).release()
+        rig.passes(20 + lost)
     assert rig.capture.counters()["camera_failures"] == 2 and rig.capture.rearmed == 0
     rig.wait_for_slots(2)
 
@@ -217,8 +81,7 @@ def test_frames_that_do_not_fit_are_a_geometry_fault_and_cost_one_set(rig, frame
     assert (said.token, said.fault) == (token, Fault.GEOMETRY)
     if frames[0].nbytes <= 10_000:
         rig.evidence(token, Fault.GEOMETRY, frames[0])
-    rig.good(7).release()
-    rig.wait_for_slots(2)
+    rig.passes(7)
 
 
 def test_sixteen_bits_arrive_as_sixteen_bits(rig):
@@ -244,8 +107,7 @@ def test_a_full_ring_is_a_named_reject_that_overwrites_nothing(tmp_path):
             np.testing.assert_array_equal(one_held.pixels[0], pixels(10 * seed))
             one_held.release()
         rig.wait_for_slots(2)  # the grabber looks for one at every grab
-        rig.good(50).release()
-        rig.wait_for_slots(2)
+        rig.passes(50)
 
 
 def test_a_full_ring_of_a_line_that_sends_pixels_empties_itself(tmp_path):
@@ -266,30 +128,63 @@ def test_a_full_ring_of_a_line_that_sends_pixels_empties_itself(tmp_path):
 
 def test_after_an_irregularity_the_camera_arms_anew_and_no_slot_stays_behind(rig):
     rig.with_inspector()
-    rig.good(1).release()
-    rig.trigger(pixels(1))  # one frame too few
-    until(lambda: rig.capture.turn(time.monotonic_ns()) or [window.got for window in rig.capture.state.windows] == [1])
-    said = rig.captured(at_ns=SECOND)
-    assert said.fault is Fault.INCOMPLETE
-    rig.evidence(said.token, Fault.INCOMPLETE, pixels(1))
+    rig.passes(1)
+    token = rig.one_frame_too_few()
+    said = rig.captured(at_ns=LATER_NS)
+    assert (said.token, said.fault) == (token, Fault.INCOMPLETE)
+    rig.evidence(token, Fault.INCOMPLETE, pixels(1))
     rig.until_armed()
     token = rig.trigger(pixels(3), pixels(4))
     said = rig.captured()
     assert (said.token, said.fault) == (token, Fault.ASSOCIATION)  # the neighbour
     rig.evidence(token, Fault.ASSOCIATION, pixels(3), pixels(4))
-    rig.good(5).release()
-    rig.wait_for_slots(2)
+    rig.passes(5)
+
+
+def test_what_came_of_a_set_is_evidence_though_the_camera_is_to_arm_again_before_it_has_armed(rig):
+    """The pause in which it arms for good has come before a grab that is under way returns."""
+    rig.with_inspector()
+    token = rig.one_frame_too_few()
+    with rig.camera.stuck():
+        assert rig.captured(at_ns=LATER_NS).fault is Fault.INCOMPLETE
+        for _ in range(3):
+            rig.capture.turn(time.monotonic_ns() + LATER_NS)
+    rig.evidence(token, Fault.INCOMPLETE, pixels(1))
+    rig.until_armed()
+
+
+def test_what_came_of_a_set_is_evidence_though_its_last_frame_came_while_the_camera_was_to_arm(rig):
+    rig.with_inspector()
+    token = rig.one_frame_too_few()
+    with rig.camera.stuck():
+        rig.camera.expose(pixels(2))
+        assert rig.captured(at_ns=LATER_NS).fault is Fault.INCOMPLETE
+    rig.evidence(token, Fault.INCOMPLETE, pixels(1))
+    rig.until_armed()
+
+
+def test_what_came_of_a_set_is_evidence_though_a_gap_and_frames_behind_it_came_in_one_turn(rig):
+    rig.with_inspector()
+    token = rig.one_frame_too_few()
+    rig.camera.skip(2)
+    rig.camera.expose(*(pixels(seed) for seed in (2, 3, 4)))
+    until(lambda: len(rig.grabber._out) == 3 + 1)
+    said = rig.captured()
+    assert (said.token, said.fault) == (token, Fault.ASSOCIATION)
+    rig.evidence(token, Fault.ASSOCIATION, pixels(1))
+    rig.until_armed()
 
 
 def test_a_refused_set_whose_trigger_came_last_gives_its_slot_back(rig):
     rig.with_inspector()
     rig.camera.expose(pixels(1))  # nobody's
     until(lambda: rig.capture.turn(time.monotonic_ns()) or rig.capture.state.frames)
-    until(lambda: rig.capture.turn(time.monotonic_ns() + SECOND) or rig.camera.armed >= 2)
+    until(lambda: rig.capture.turn(time.monotonic_ns() + LATER_NS) or rig.camera.armed >= 2)
     rig.until_armed()
-    rig.camera.expose(pixels(2), pixels(3))
+    exposed_ns = time.monotonic_ns()
+    rig.camera.expose(pixels(2), pixels(3), at_ns=exposed_ns)
     until(lambda: rig.capture.turn(time.monotonic_ns()) or rig.capture.filled)
-    token = rig.trigger()
+    token = rig.trigger(ago_ns=time.monotonic_ns() - exposed_ns)
     said = rig.captured()
     assert (said.token, said.fault) == (token, Fault.ASSOCIATION)
     assert rig.capture.filled == {}
@@ -309,7 +204,6 @@ def test_frames_of_before_the_arming_are_void_even_if_they_came_in_one_turn(rig)
     assert rig.capture.filled == {} and rig.capture.state.frames == ()
     assert rig.captured().token == token
     rig.until_armed()
-    rig.wait_for_slots(2)
     assert rig.trigger(pixels(5), pixels(6)) == rig.captured().token
     rig.good(7).release()
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from capture_rig import Rig
 from station_parts import pixels, rings, settings, until
-from test_capture import Rig
 from wire_fuzz import sent
 
 from pipeline.bus import encode
@@ -49,7 +49,7 @@ def turned(rig: Rig, ahead_ns: int = 0) -> int:
 
 def armed(rig: Rig) -> bool:
     """The grabber's thread has done what it was asked: a frame exposed before that is lost."""
-    return rig.grabber._epoch == rig.grabber._wanted
+    return not rig.grabber.arming
 
 
 def good_again(rig: Rig) -> bool:
