@@ -1,7 +1,8 @@
-"""Figures of the line on this machine, by hand: `python tests/bench/line_figures.py [--json FILE]`.
+"""Figures of the line on this machine, by hand: `python tests/bench/line_figures.py [carrier] [memory] [--json FILE]`.
 
-carrier: eight 1024x1024 channels at 5 sets/s; capture ready -> inspector received, through the ring. `soak.py` runs the
-same line for its hour.
+carrier: eight 1024x1024 channels at 5 sets/s; capture ready -> inspector received, through the ring. memory: the most
+that each process of the demo's line has resident (VmRSS, its part of the rings included), and whether PyTorch is among
+what the inspector has loaded. `soak.py` runs the same line for its hour.
 """
 
 import json
@@ -23,9 +24,15 @@ DEMO = Path(__file__).parents[2] / "pipeline" / "demo" / "line.toml"
 CONSOLE = Console()
 
 
-def main(json_file: Annotated[Path | None, typer.Option("--json")] = None) -> None:
+def main(
+    what: Annotated[list[str] | None, typer.Argument(help="carrier, memory; none: both")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
     """Run the line and print what was measured."""
-    measured = {"carrier": carrier()}
+    known = {"carrier": carrier, "memory": memory}
+    if unknown := set(what or ()) - set(known):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there is {', '.join(known)}")
+    measured = {name: known[name]() for name in what or known}
     CONSOLE.print_json(json.dumps(measured))
     if json_file:
         json_file.write_text(json.dumps(measured, indent=1) + "\n")
@@ -42,6 +49,34 @@ def carrier() -> dict[str, Any]:
 
     summary = run_line(panels=150, takt_ms=200, slot_mb=8.5, camera={"look": look, "plan": plan}, watch=watch)
     return {"median_ms": received[-1], "sets": summary["triggers"], "summary": summary}
+
+
+def memory() -> dict[str, Any]:
+    """Of every stage, the largest of what was seen each half second, MB."""
+    most: dict[str, float] = {}
+    torch: list[bool] = []
+
+    def watch(supervisor: Supervisor) -> None:
+        for name, row in supervisor.running.items():
+            most[name] = max(most.get(name, 0.0), resident_mb(row.process.pid))
+        torch.append("libtorch" in proc(supervisor.running["inspector"].process.pid, "maps"))
+
+    summary = run_line(panels=60, takt_ms=500, slot_mb=0.5, camera={}, watch=watch)
+    return {"resident_mb": most, "pytorch": any(torch), "summary": summary}
+
+
+def resident_mb(pid: int) -> float:
+    """VmRSS of a process; 0 where it has ended."""
+    lines = [line.split() for line in proc(pid, "status").splitlines() if line.startswith("VmRSS")]
+    return int(lines[0][1]) / 1024 if lines else 0.0
+
+
+def proc(pid: int, name: str) -> str:
+    """What the system says of a process; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError:
+        return ""
 
 
 def run_line(
