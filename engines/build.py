@@ -25,6 +25,7 @@ class EngineKey:
     version: str
     precision: str
     device: str
+    profile: str  # how large batches may be, and how many threads compute them
 
     @property
     def hash(self) -> str:
@@ -32,7 +33,14 @@ class EngineKey:
         return sha256(canonical(asdict(self))).hexdigest()
 
 
-def engine_key(recipe: Recipe, runtime: str = "onnxruntime", precision: str = "fp32", derived: str = "") -> EngineKey:
+def engine_key(
+    recipe: Recipe,
+    runtime: str = "onnxruntime",
+    precision: str = "fp32",
+    derived: str = "",
+    threads: int = 2,
+    max_batch: int = 8,
+) -> EngineKey:
     """The key of the engine that this host would open for `recipe`; any process on it gets the same.
 
     `derived` is the SHA-256 of the derived graph, where the engine is made from one.
@@ -42,7 +50,8 @@ def engine_key(recipe: Recipe, runtime: str = "onnxruntime", precision: str = "f
     """
     module = runtimes.load(runtime, precision)
     network = _fingerprint(recipe, runtime, precision, derived)
-    return EngineKey(network, runtime, module.version(), precision, module.device())
+    profile = f"batch 1-{max_batch}, threads {threads}"
+    return EngineKey(network, runtime, module.version(), precision, module.device(), profile)
 
 
 def source_of(recipe: Recipe, runtime: str, precision: str, derived: bytes | None = None) -> Source:

@@ -15,7 +15,7 @@ from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError, RecipeError
 from engines.gather import Gather
 from engines.integrity import Damage, Guard, History
-from engines.recipe import Limits, Manifest, Recipe
+from engines.recipe import Golden, Limits, Manifest, Recipe
 from engines.runtimes import Network, TensorSpec
 from engines.sentinel import Sentinel, strongest
 from engines.signature import LEAST_PX
@@ -103,6 +103,10 @@ class Detector:
         """False for a recipe without golden defects: a sick engine would not be noticed."""
         return self._sentinel is not None
 
+    def reference(self, golden: Golden) -> float:
+        """The score that a golden panel has by the reference, of the inspected cells where the recipe has zones."""
+        return self._score(golden.map, golden.score)
+
     def prove(self) -> None:
         """Inspect the golden defect twice, at two places beside an empty field: for idle times, and after a failure.
 
@@ -139,7 +143,7 @@ class Detector:
         self.batch_s = max(taken[-runs:])
 
     def _sentinel_of(self, recipe: Recipe) -> Sentinel | None:
-        scored = [replace(one, score=self._score(one.map, one.score)) for one in recipe.golden]
+        scored = [replace(one, score=self.reference(one)) for one in recipe.golden]
         golden = strongest(scored, self.limits.image)
         if golden is None:
             return None
@@ -208,7 +212,8 @@ def open_detector(
         EngineError: the runtime cannot load the network, or the network does not fit the manifest.
     """
     source = source_of(recipe, runtime, precision, derived)
-    key = engine_key(recipe, runtime, precision, sha256(derived).hexdigest() if derived else "")
+    digest = sha256(derived).hexdigest() if derived else ""
+    key = engine_key(recipe, runtime, precision, digest, threads, max_batch)
     module = runtimes.load(runtime, precision)
     with module.open_network(source, precision, threads, max_batch + 1) as network:  # one row is the golden's
         yield Detector(recipe, network, key.hash, calibration, max_batch, proving)

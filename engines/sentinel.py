@@ -44,11 +44,16 @@ class Sentinel:
             raise EngineError(
                 f"the golden defect scores {score:.4g}, not {self.score:.4g}: the engine is sick, or teach again"
             )
-        off = float(np.abs(map - self.map).mean())
-        if not off <= MAP_SHARE * float((self.map - self.map.min()).mean()):
-            raise EngineError(
-                f"the golden defect's map is off by {off:.3g} on average: the engine is sick, or teach again"
-            )
+        off = map_share(map, self.map)
+        if not off <= MAP_SHARE:
+            raise EngineError(f"the golden defect's map is off by {off:.0%}: the engine is sick, or teach again")
+
+
+def map_share(map: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Mean difference of two maps, in shares of the reference's mean height above its lowest cell."""
+    height = float((reference - reference.min()).mean())
+    off = float(np.abs(map - reference).mean())
+    return off / height if height > 0 else float(np.inf if off else 0.0)
 
 
 def strongest(golden: Sequence[Golden], limit: float) -> Golden | None:

@@ -2,11 +2,10 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from engines import recipe as recipes
-from engines.build import engine_key
 from engines.recipe import Recipe
 from engines.settings import checked
 from pipeline import cameras, plcs
@@ -14,6 +13,7 @@ from pipeline.claim import claim
 from pipeline.config import CameraConfig, LineConfig, check_timing
 from pipeline.curve import curve_of, is_local
 from pipeline.devices import camera_settings, conveyor_settings
+from pipeline.engine_room import certified
 from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape, pools
 from pipeline.frames import SHARED
@@ -33,12 +33,11 @@ def check_line(config: LineConfig) -> Iterator[str]:
     claim(config).close()  # first: a line that runs already also has its ports in use
     check_timing(config.timing, config.source)
     loaded = {number: recipes.load(path) for number, path in config.recipe_paths().items()}
-    for number, recipe in loaded.items():
+    for recipe in loaded.values():
         _check_channels(config, recipe)
-        key = engine_key(recipe, config.engine.runtime, config.engine.precision)
-        yield f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}, engine {key.hash[:12]} on {key.device}"
     watching = [(camera, camera_settings(config, camera)) for camera in config.cameras]
     yield from refuse(config, loaded, [settings for _, settings in watching])
+    yield from _engines(config, loaded)
     for camera, settings in watching:
         cameras.replayed(camera.kind, settings)
         _check_exposures(config, camera, cameras.gap_ms(camera.kind, settings))
@@ -68,6 +67,14 @@ def _check_channels(config: LineConfig, recipe: Recipe) -> None:
             f"cameras deliver {', '.join(ours)}; recipe {recipe.path.name} was taught on {', '.join(theirs)}:"
             " put the channels into that order, or teach again"
         )
+
+
+def _engines(config: LineConfig, loaded: Mapping[int, Recipe]) -> Iterator[str]:
+    for number, recipe in loaded.items():
+        engine, certificate = certified(config, recipe)
+        named = f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}"
+        proved = f"certified {certificate.issued[:10]}" if certificate else "without certificate"
+        yield f"{named}, engine {engine.key.hash[:12]} on {engine.key.device}, {proved}"
 
 
 def _check_exposures(config: LineConfig, camera: CameraConfig, gap_ms: float | None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from pipeline import cli_limits, cli_recipe
+from pipeline import cli_build, cli_limits, cli_recipe
 from pipeline.bench import fault_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
 from pipeline.errors import ConfigError, TaktError
@@ -20,6 +20,7 @@ ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
 app.add_typer(ledger_app, name="ledger")
 cli_recipe.register(app)
 cli_limits.register(app)
+cli_build.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
 fault_commands.register(app)
@@ -37,6 +38,8 @@ def demo(
 ) -> None:
     """The whole line with simulated devices: no GPU, no camera, no network, no PyTorch."""
     from pipeline.config import load
+    from pipeline.engine_room import build_all
+    from pipeline.progress import progress
 
     line = _copy_demo(out)
     config = load(line)
@@ -50,6 +53,9 @@ def demo(
     timing = config.timing.at_takt(takt_ms * 3 // 4)
     outcomes = f"tcp://127.0.0.1:{_free_port(int(config.bus.outcomes.rpartition(':')[2]))}"
     bus = config.bus.model_copy(update={"outcomes": outcomes})
+    with progress() as tell:  # the first time takes seconds
+        for _ in build_all(config, tell):
+            pass
     CONSOLE.print(f"line file {line}; outcomes are published on {outcomes}")
     _run(config.model_copy(update={"plc": plc, "conveyor": conveyor, "timing": timing, "bus": bus}), json_file)
 

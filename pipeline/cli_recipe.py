@@ -5,8 +5,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,19 +15,21 @@ from typing import Annotated, Any
 import cv2
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress, TaskID, TimeRemainingColumn
 
 from calibration import overlay
 from calibration.doubts import doubts
 from calibration.panels import PanelSet, panels_at, read_panel
-from calibration.stack import Tell
 from engines import methods
 from engines import recipe as recipes
+from engines.cache import Choice
 from engines.detector import Detector, Finding, GeometryError, open_detector
 from engines.errors import PanelError, UsageError
+from engines.recipe import Recipe
+from pipeline.config import data_home
+from pipeline.engine_room import cache_of
 from pipeline.figures import show, write_json
 from pipeline.messages import Fault, Outcome
+from pipeline.progress import progress
 from pipeline.verdicts import PROBLEMS
 
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe folder")]
@@ -90,7 +92,7 @@ def teach(
         promise=recipes.Promise(rate=false_reject, confidence=confidence),
     )
     _tell_on_stderr(doubts(request.panels, "train"))
-    with _progress() as tell:
+    with progress() as tell:
         if download_weights:
             _training("weights").fetch(method, request.settings, weights_mirror, tell)
         taught = train.teach(request, tell)
@@ -118,7 +120,7 @@ def evaluate(
         raise UsageError("measuring needs scikit-learn: pip install 'takt[teach]'")
     loaded, labelled = recipes.load(recipe), PanelSet(panels)
     _tell_on_stderr(doubts(labelled, "test"))
-    with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector, _progress() as tell:
+    with _opened(loaded, Choice(runtime, precision, threads, 1)) as detector, progress() as tell:
         figures = measured(detector, labelled, tell, report)
     if against:
         figures |= {"against": compared(figures, against)}
@@ -139,7 +141,7 @@ def inspect(
     loaded = recipes.load(recipe)
     names = [channel.name for channel in loaded.manifest.channels]
     lines = []
-    with open_detector(loaded, runtime, precision, threads, max_batch=1) as detector:
+    with _opened(loaded, Choice(runtime, precision, threads, 1)) as detector:
         for panel in [each for path in paths for each in panels_at(path, names)]:
             lines.append(_inspected(detector, panel, names, out))
             print(json.dumps(lines[-1]), flush=True)  # noqa: T201
@@ -155,10 +157,16 @@ def relearn(
     """Learn anew what undamaged image sets look like: a copy of the recipe, its network and limits kept."""
     from calibration.integrity import relearn as relearned
 
-    with _progress() as tell:
+    with progress() as tell:
         made = relearned(recipes.load(recipe), PanelSet(panels), out, tell)
     integrity = made.manifest.integrity
     show({"recipe": made.hash, "panels": integrity.panels if integrity else 0, "out": str(out)}, None)
+
+
+def _opened(recipe: Recipe, choice: Choice) -> AbstractContextManager[Detector]:
+    """The engine as `takt build` left it in the user's data folder, certified or not: here no panel goes anywhere."""
+    engine = cache_of(data_home()).find(recipe, choice)
+    return open_detector(recipe, **dataclasses.asdict(choice), derived=engine.graph if engine else None)
 
 
 def _inspected(detector: Detector, path: Path, names: list[str], out: Path | None) -> dict[str, Any]:
@@ -283,19 +291,3 @@ def _taught(taught: Any) -> dict[str, Any]:
 def _tell_on_stderr(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)  # noqa: T201
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """A bar a phase on stderr, with the time left; nothing where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total)
-            bars.update(tasks[phase], completed=done + 1, total=total)
-
-        yield tell

@@ -147,7 +147,7 @@ class LineConfig(Settings):
     @property
     def state(self) -> Path:
         """Ledger, store, spool, cache and logs of this station."""
-        return self.under(self.state_dir) if self.state_dir else _data_home() / self.station
+        return self.under(self.state_dir) if self.state_dir else data_home() / self.station
 
     def under(self, path: Path) -> Path:
         """`path`, taken from the line file's folder unless it is absolute."""
@@ -254,6 +254,7 @@ def _check_recipe_numbers(config: LineConfig, path: Path) -> None:
         seen.add(int(number))
 
 
-def _data_home() -> Path:
+def data_home() -> Path:
+    """The user's data folder, where nothing else is named."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "takt"

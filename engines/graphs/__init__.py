@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engines import plugins
 from engines.errors import UsageError
 
+REVISION = 1  # of the rewriting: counts up when the same network gives another graph
 HALVES = ("fp16", "bf16")
 # int8: `signed` has activations around 0; `7` has weights of 7 bits, see `engines.cpu.saturates`; `sparing` is for
 # runtimes whose convolutions hand on what they have before it is rounded, see `engines.graphs.int8.Scheme`.

@@ -21,6 +21,7 @@ from pipeline.bench.storm import ProcessFault, Storm
 from pipeline.check import check_line
 from pipeline.config import LineConfig
 from pipeline.devices import record_path
+from pipeline.engine_room import build_all
 from pipeline.errors import StageError, UsageError
 from pipeline.log import to_stderr
 from pipeline.supervisor import Interrupted, Supervisor
@@ -179,6 +180,8 @@ def run_storm(
     if state.exists():
         raise UsageError(f"{state} exists: a storm needs a folder of its own, name another with --out")
     config = storms.line(storm, state)
+    for _ in build_all(config, lambda phase, done, total: None):
+        pass
     for _ in check_line(config):
         pass
     to_stderr(config.station, "supervisor")

@@ -100,7 +100,7 @@ def test_another_process_can_know_the_engine(make_recipe: Make) -> None:
 
 
 def test_every_part_of_an_engine_key_counts() -> None:
-    parts = {"network": "n", "runtime": "r", "version": "v", "precision": "p", "device": "d"}
+    parts = {name: name for name in ("network", "runtime", "version", "precision", "device", "profile")}
     hashes = {EngineKey(**parts).hash} | {EngineKey(**parts | {name: "x"}).hash for name in parts}
     assert len(hashes) == 6
 

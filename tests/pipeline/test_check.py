@@ -44,7 +44,7 @@ def refusal(path: Path) -> str:
 def test_a_good_line_is_told_in_order_and_can_start(line_file: LineFile) -> None:
     found = list(check_line(load(line_file())))
     assert [line.partition(":")[0].split()[0] for line in found] == [
-        "recipe", "allowed", "camera", "plc", "conveyor", "outcomes", "shared", "state",
+        "allowed", "recipe", "camera", "plc", "conveyor", "outcomes", "shared", "state",
     ]  # fmt: skip
 
 
