@@ -10,128 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from engines.errors import RecipeError
-from engines.integrity import IntegrityLimits
-from engines.zones import TopMean, Zones
+from engines.golden import GOLDEN, Golden, read_golden, write_golden
+from engines.manifest import FORMAT, Channel, Limits, Manifest, Promise, Resize, ScoreStatistics, Training
 
-FORMAT = 2
+__all__ = [
+    "Channel",
+    "Golden",
+    "Limits",
+    "Manifest",
+    "Promise",
+    "Recipe",
+    "Resize",
+    "ScoreStatistics",
+    "Training",
+    "canonical",
+    "load",
+    "write",
+    "write_golden",
+]
+
 MANIFEST = "manifest.json"
 NETWORK = "network.onnx"
 WEIGHTS = "weights.safetensors"
 SCORES = "scores.npz"
-GOLDEN = "golden"
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Channel(_Part):
-    """One frame of the image set: under which light, at which focus, exposed for how long."""
-
-    name: str
-    light: str
-    focus: str = ""
-    exposure_us: float | None = None
-
-
-class Resize(_Part):
-    """The whole panel, resized to the network's input."""
-
-    kind: Literal["resize"] = "resize"
-    height: Annotated[int, Field(ge=32, le=4096)]
-    width: Annotated[int, Field(ge=32, le=4096)]
-
-
-class Promise(_Part):
-    """At most `rate` of good panels are rejected, with this confidence; what the held-out panels support."""
-
-    rate: Share
-    confidence: Share
-
-
-class ScoreStatistics(_Part):
-    """Scores of the good panels that training never saw."""
-
-    panels: int
-    mean: float
-    std: float
-    minimum: float
-    median: float
-    maximum: float
-
-
-class Limits(_Part):
-    """Pass needs low <= score <= image; a map cell above `pixel` is marked.
-
-    Defects smaller than `min_area_px` are not listed. `cell_px` is the panel area of one map cell, None where it is
-    not known. Outside `zones` the map does not count.
-    """
-
-    image: float
-    pixel: float
-    low: float
-    min_area_px: Annotated[int, Field(ge=1)]
-    cell_px: Annotated[float, Field(gt=0)] | None = None
-    zones: Zones | None = None
-    promise: Promise
-    statistics: ScoreStatistics
-
-
-class Training(_Part):
-    """From what the networks were made. `facts` holds what only the method knows."""
-
-    panels: int
-    held_out: int
-    seed: int
-    teacher: str
-    teacher_sha256: str = ""
-    facts: dict[str, str | int | float] = Field(default_factory=dict)
-
-
-class Manifest(_Part):
-    """Everything about a recipe except its numbers in bulk."""
-
-    format: Literal[1, 2] = FORMAT
-    product: str
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
-    geometry: Resize  # to become a union told apart by `kind`
-    dtype: Literal["uint8", "uint16"]
-    method: str
-    settings: dict[str, Any]
-    training: Training
-    limits: Limits
-    score: tuple[TopMean, ...] = ()  # how the score follows from the map; empty: the network alone knows
-    integrity: IntegrityLimits | None = None  # None: raw sets are not checked; takt relearn adds them
-    mm_per_px: Annotated[float, Field(gt=0)] | None = None
-    files: dict[str, Sha256]
-
-    @model_validator(mode="after")
-    def _zones_need_a_rule(self) -> "Manifest":
-        if self.limits.zones and not self.score:
-            raise ValueError("zones need a method that states how its score follows from the map: teach again")
-        return self
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A panel with a known answer: raw frames [C, H, W] and the reference score and map [h, w]."""
-
-    name: str
-    defective: bool
-    frames: NDArray
-    score: float
-    map: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -166,7 +72,7 @@ class Recipe:
     @cached_property
     def golden(self) -> tuple[Golden, ...]:
         """The golden panels, good ones first, read when first asked for."""
-        return _read_golden(self.path / GOLDEN, len(self.manifest.channels))
+        return read_golden(self.path / GOLDEN, len(self.manifest.channels))
 
 
 def load(path: Path) -> Recipe:
@@ -201,19 +107,6 @@ def write(path: Path, facts: Mapping[str, Any]) -> Recipe:
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
     (path / MANIFEST).write_text(text, encoding="utf-8")
     return load(path)
-
-
-def write_golden(path: Path, golden: tuple[Golden, ...]) -> None:
-    """Write golden panels into the recipe folder `path`: stacked channels as PNG, answers beside them."""
-    folder = path / GOLDEN
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in golden:
-        stacked = one.frames.reshape(-1, one.frames.shape[2])
-        cv2.imencode(".png", stacked, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tofile(folder / f"{one.name}.png")
-    index = [{"name": one.name, "defective": one.defective, "score": one.score} for one in golden]
-    (folder / "golden.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    maps = {one.name: one.map.astype(np.float32) for one in golden}
-    np.savez_compressed(folder / "maps.npz", **maps)  # type: ignore[arg-type]
 
 
 def canonical(content: Any) -> bytes:
@@ -275,27 +168,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _read_golden(folder: Path, channels: int) -> tuple[Golden, ...]:
-    index = folder / "golden.json"
-    if not index.is_file():
-        return ()
-    with np.load(folder / "maps.npz") as maps:
-        return tuple(
-            Golden(
-                name=entry["name"],
-                defective=entry["defective"],
-                frames=_read_stack(folder / f"{entry['name']}.png", channels),
-                score=entry["score"],
-                map=maps[entry["name"]],
-            )
-            for entry in json.loads(index.read_text(encoding="utf-8"))
-        )
-
-
-def _read_stack(path: Path, channels: int) -> NDArray:
-    stacked = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stacked is None or stacked.shape[0] % channels:
-        raise RecipeError(f"{path}: does not hold {channels} channels; teach again")
-    return stacked.reshape(channels, -1, stacked.shape[1])

@@ -1,0 +1,104 @@
+"""What a recipe's manifest states: everything about the recipe except its numbers in bulk."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from engines.integrity import IntegrityLimits
+from engines.zones import TopMean, Zones
+
+FORMAT = 2
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Channel(_Part):
+    """One frame of the image set: under which light, at which focus, exposed for how long."""
+
+    name: str
+    light: str
+    focus: str = ""
+    exposure_us: float | None = None
+
+
+class Resize(_Part):
+    """The whole panel, resized to the network's input."""
+
+    kind: Literal["resize"] = "resize"
+    height: Annotated[int, Field(ge=32, le=4096)]
+    width: Annotated[int, Field(ge=32, le=4096)]
+
+
+class Promise(_Part):
+    """At most `rate` of good panels are rejected, with this confidence; what the held-out panels support."""
+
+    rate: Share
+    confidence: Share
+
+
+class ScoreStatistics(_Part):
+    """Scores of the good panels that training never saw."""
+
+    panels: int
+    mean: float
+    std: float
+    minimum: float
+    median: float
+    maximum: float
+
+
+class Limits(_Part):
+    """Pass needs low <= score <= image; a map cell above `pixel` is marked.
+
+    Defects smaller than `min_area_px` are not listed. `cell_px` is the panel area of one map cell, None where it is
+    not known. Outside `zones` the map does not count.
+    """
+
+    image: float
+    pixel: float
+    low: float
+    min_area_px: Annotated[int, Field(ge=1)]
+    cell_px: Annotated[float, Field(gt=0)] | None = None
+    zones: Zones | None = None
+    promise: Promise
+    statistics: ScoreStatistics
+
+
+class Training(_Part):
+    """From what the networks were made. `facts` holds what only the method knows."""
+
+    panels: int
+    held_out: int
+    seed: int
+    teacher: str
+    teacher_sha256: str = ""
+    facts: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class Manifest(_Part):
+    """Everything about a recipe except its numbers in bulk."""
+
+    format: Literal[1, 2] = FORMAT
+    product: str
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
+    geometry: Resize  # to become a union told apart by `kind`
+    dtype: Literal["uint8", "uint16"]
+    method: str
+    settings: dict[str, Any]
+    training: Training
+    limits: Limits
+    score: tuple[TopMean, ...] = ()  # how the score follows from the map; empty: the network alone knows
+    integrity: IntegrityLimits | None = None  # None: raw sets are not checked; takt relearn adds them
+    mm_per_px: Annotated[float, Field(gt=0)] | None = None
+    files: dict[str, Sha256]
+
+    @model_validator(mode="after")
+    def _zones_need_a_rule(self) -> "Manifest":
+        if self.limits.zones and not self.score:
+            raise ValueError("zones need a method that states how its score follows from the map: teach again")
+        return self
