@@ -22,7 +22,7 @@ def resealed(
     place = out.parent / f".{out.name}.partial"
     shutil.rmtree(place, ignore_errors=True)
     try:
-        shutil.copytree(old.path, place)
+        _copy(old, place)
         amend(place)
         manifest = old.manifest
         facts = {name: getattr(manifest, name) for name in type(manifest).model_fields if name != "files"}
@@ -31,6 +31,14 @@ def resealed(
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return recipe.load(out)
+
+
+def _copy(old: Recipe, place: Path) -> None:
+    """The files that belong to `old`, verified as they are copied; not its signatures, which are of `old` alone."""
+    for name in old.manifest.files:
+        content = old.read(name)
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
 
 
 def refuse_taken(out: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.limits import set_limits
-from engines import recipe, zones
+from engines import contents, recipe, zones
 from engines.errors import RecipeError
 from engines.recipe import Limits, Promise, Recipe
 from engines.zones import TopMean, Zones
@@ -71,10 +71,11 @@ def read(of: Recipe) -> Scores:
     """
     if recipe.SCORES not in of.manifest.files:
         raise RecipeError(f"{of.path}: keeps no scores of good panels to set limits from: teach again")
-    with np.load(of.path / recipe.SCORES) as file:
-        low, step = file["scale"].tolist()
-        maps = (_unpacked(file["maps"]) * step + low).astype(np.float32)
-        return Scores(tuple(map(str, file["names"])), file["scores"], maps, file["weights"])
+    place, wanted = str(of.path / recipe.SCORES), ("names", "scores", "weights", "maps", "scale")
+    names, scores, weights, packed, scale = contents.unpacked(of.read(recipe.SCORES), place, *wanted)
+    low, step = scale.tolist()
+    maps = (_unpacked(packed) * step + low).astype(np.float32)
+    return Scores(tuple(map(str, names)), scores, maps, weights)
 
 
 def _packed(steps: NDArray[np.uint16]) -> NDArray[np.uint8]:

@@ -1,16 +1,33 @@
 """A recipe's golden panels on disk: stacked channels as PNG, their answers beside them."""
 
 import json
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from engines import contents
 from engines.errors import RecipeError
 
 GOLDEN = "golden"
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+MOST_PX = 1 << 28  # all channels of a golden panel
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+    defective: bool
+    score: float
+
+
+INDEX = TypeAdapter(list[_Entry])
 
 
 @dataclass(frozen=True)
@@ -37,25 +54,28 @@ def write_golden(path: Path, golden: tuple[Golden, ...]) -> None:
     np.savez_compressed(folder / "maps.npz", **maps)  # type: ignore[arg-type]
 
 
-def read_golden(folder: Path, channels: int) -> tuple[Golden, ...]:
-    index = folder / "golden.json"
-    if not index.is_file():
-        return ()
-    with np.load(folder / "maps.npz") as maps:
-        return tuple(
-            Golden(
-                name=entry["name"],
-                defective=entry["defective"],
-                frames=_read_stack(folder / f"{entry['name']}.png", channels),
-                score=entry["score"],
-                map=maps[entry["name"]],
-            )
-            for entry in json.loads(index.read_text(encoding="utf-8"))
-        )
+def read_golden(folder: Path, read: Callable[[str], bytes], channels: int) -> tuple[Golden, ...]:
+    """The golden panels from the recipe's files, which `read` verifies; `folder` is for messages.
+
+    Raises:
+        RecipeError: they are damaged.
+    """
+    try:
+        index = INDEX.validate_json(read(f"{GOLDEN}/golden.json"))
+    except ValidationError as error:
+        raise RecipeError(f"{folder / 'golden.json'}: {error.errors()[0]['msg']}; teach again") from None
+    names = [one.name for one in index]
+    maps = contents.unpacked(read(f"{GOLDEN}/maps.npz"), f"{folder / 'maps.npz'}", *names)
+    frames = [_frames(read(f"{GOLDEN}/{name}.png"), folder / f"{name}.png", channels) for name in names]
+    return tuple(Golden(frames=own, map=map, **dict(one)) for one, own, map in zip(index, frames, maps, strict=True))
 
 
-def _read_stack(path: Path, channels: int) -> NDArray:
-    stacked = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stacked is None or stacked.shape[0] % channels:
+def _frames(content: bytes, path: Path, channels: int) -> NDArray:
+    """[C, H, W]; what is no PNG of a possible size reaches no decoder."""
+    width, height = struct.unpack(">II", content[16:24]) if content.startswith(PNG) and len(content) > 24 else (0, 0)
+    if not 0 < width * height <= MOST_PX:
+        raise RecipeError(f"{path}: is no PNG of at most {MOST_PX} pixels; teach again")
+    stacked = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stacked is None or stacked.ndim != 2 or stacked.shape[0] % channels:
         raise RecipeError(f"{path}: does not hold {channels} channels; teach again")
     return stacked.reshape(channels, -1, stacked.shape[1])

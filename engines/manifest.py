@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from engines import contents
 from engines.integrity import IntegrityLimits
 from engines.zones import TopMean, Zones
 
@@ -95,7 +96,14 @@ class Manifest(_Part):
     score: tuple[TopMean, ...] = ()  # how the score follows from the map; empty: the network alone knows
     integrity: IntegrityLimits | None = None  # None: raw sets are not checked; takt relearn adds them
     mm_per_px: Annotated[float, Field(gt=0)] | None = None
-    files: dict[str, Sha256]
+    files: Annotated[dict[str, Sha256], Field(max_length=contents.MOST_FILES)]
+
+    @field_validator("files")
+    @classmethod
+    def _files_lie_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        if outside := [name for name in files if not contents.is_name(name)]:
+            raise ValueError(f"{outside[0]!r} is no file inside a recipe")
+        return files
 
     @model_validator(mode="after")
     def _zones_need_a_rule(self) -> "Manifest":

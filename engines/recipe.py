@@ -1,12 +1,12 @@
 """The recipe on disk: a folder that is immutable and named by its content.
 
 `manifest.json` lists the SHA-256 of every other file; the recipe's own hash is the SHA-256 of the manifest's
-canonical form, so it changes when anything does.
+canonical form, so it changes when anything does. `signature.json` beside it says who vouches for that hash.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engines import contents
 from engines.errors import RecipeError
 from engines.golden import GOLDEN, Golden, read_golden, write_golden
 from engines.manifest import FORMAT, Channel, Limits, Manifest, Promise, Resize, ScoreStatistics, Training
@@ -28,6 +29,7 @@ __all__ = [
     "Resize",
     "ScoreStatistics",
     "Training",
+    "Trust",
     "canonical",
     "load",
     "write",
@@ -38,15 +40,25 @@ MANIFEST = "manifest.json"
 NETWORK = "network.onnx"
 WEIGHTS = "weights.safetensors"
 SCORES = "scores.npz"
+SIGNATURE = "signature.json"  # no content: signing does not change the recipe's name
+MOST_MANIFEST, MOST_SIGNATURE = 16 << 20, 64 << 10  # bytes; they are parsed before anybody has vouched for them
+
+Trust = Callable[[Path, str, bytes | None], str]  # folder, recipe's hash, signature file -> who signed, or RecipeError
+
+
+def anyone(path: Path, name: str, signature: bytes | None) -> str:
+    """The `Trust` of whoever does not ask who signed."""
+    return ""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A verified recipe folder."""
+    """A verified recipe folder; `signed_by` is empty where nobody looked, or nobody trusted has signed it."""
 
     path: Path
     manifest: Manifest
     hash: str
+    signed_by: str = ""
 
     @property
     def network(self) -> Path:
@@ -64,7 +76,7 @@ class Recipe:
         """
         if name not in self.manifest.files:
             raise RecipeError(f"{self.path}: has no {name}; teach again")
-        content = _content(self.path / name)
+        content = _read(self.path, name)
         if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
             raise _changed(self.path, name)
         return content
@@ -72,17 +84,21 @@ class Recipe:
     @cached_property
     def golden(self) -> tuple[Golden, ...]:
         """The golden panels, good ones first, read when first asked for."""
-        return read_golden(self.path / GOLDEN, len(self.manifest.channels))
+        if f"{GOLDEN}/golden.json" not in self.manifest.files:
+            return ()
+        return read_golden(self.path / GOLDEN, self.read, len(self.manifest.channels))
 
 
-def load(path: Path) -> Recipe:
-    """Read the recipe at `path` and verify every file of it.
+def load(path: Path, trust: Trust = anyone) -> Recipe:
+    """Read the recipe at `path` and verify every file of it, after `trust` has taken its hash.
 
     Raises:
-        RecipeError: no recipe, a newer format, a damaged, missing or surplus file.
+        RecipeError: no recipe, one that `trust` refuses, a newer format, a damaged, missing or surplus file.
     """
     path = Path(path)
     content = _read_manifest(path)
+    name = hashlib.sha256(canonical(content)).hexdigest()
+    signed_by = trust(path, name, _signature(path))
     try:
         manifest = Manifest.model_validate_json(json.dumps(content))
     except ValidationError as error:
@@ -90,7 +106,7 @@ def load(path: Path) -> Recipe:
         place = ".".join(map(str, first["loc"]))
         raise RecipeError(f"{path / MANIFEST}: {place}: {first['msg']}") from None
     _verify_files(path, manifest.files)
-    return Recipe(path, manifest, _hash_of(content))
+    return Recipe(path, manifest, name, signed_by)
 
 
 def write(path: Path, facts: Mapping[str, Any]) -> Recipe:
@@ -99,7 +115,8 @@ def write(path: Path, facts: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: `facts` do not make a manifest.
     """
-    files = {name: _sha256(path / name) for name in _files(path)}
+    (path / SIGNATURE).unlink(missing_ok=True)  # it was of the manifest before
+    files = {name: contents.digest(path, name) for name in _files(path)}
     try:
         manifest = Manifest(**{**facts, "format": FORMAT, "files": files})
     except ValidationError as error:
@@ -115,17 +132,16 @@ def canonical(content: Any) -> bytes:
     return text.encode()
 
 
-def _hash_of(content: Any) -> str:
-    return hashlib.sha256(canonical(content)).hexdigest()
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
+    if not path.is_dir():
+        raise RecipeError(f"{path}: is no recipe, but no folder at all; make one with takt teach")
     try:
-        content = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+        content = json.loads(contents.read(path, MANIFEST, MOST_MANIFEST), parse_constant=_refuse_constant)
+        canonical(content)  # not every text is one in UTF-8
     except FileNotFoundError:
         raise RecipeError(f"{path}: is no recipe, it has no {MANIFEST}; make one with takt teach") from None
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{file}: is damaged ({error}); copy the recipe again") from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise RecipeError(f"{file}: states no format number; copy the recipe again")
@@ -138,12 +154,19 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
+def _signature(path: Path) -> bytes | None:
+    try:
+        return contents.read(path, SIGNATURE, MOST_SIGNATURE)
+    except FileNotFoundError:
+        return None
+
+
 def _verify_files(path: Path, expected: Mapping[str, str]) -> None:
     there = _files(path)
     for name in sorted(set(expected) | {NETWORK}):
         if name not in there or name not in expected:
             raise RecipeError(f"{path}: {name} is missing; copy the recipe again")
-        if _sha256(path / name) != expected[name]:
+        if contents.digest(path, name) != expected[name]:
             raise _changed(path, name)
     surplus = sorted(there - set(expected))
     if surplus:
@@ -151,20 +174,15 @@ def _verify_files(path: Path, expected: Mapping[str, str]) -> None:
 
 
 def _files(path: Path) -> set[str]:
-    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-    return found - {MANIFEST}
+    return contents.names(path) - {MANIFEST, SIGNATURE}
 
 
 def _changed(path: Path, name: str) -> RecipeError:
     return RecipeError(f"{path}: {name} was changed after teaching (SHA-256 differs); teach again")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(_content(path)).hexdigest()
-
-
-def _content(path: Path) -> bytes:
+def _read(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from None
+        return contents.read(path, name)
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: {name} is missing; copy the recipe again") from None
