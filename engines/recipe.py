@@ -135,7 +135,7 @@ def canonical(content: Any) -> bytes:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not path.is_dir():
-        raise RecipeError(f"{path}: is no recipe, but no folder at all; make one with takt teach")
+        raise RecipeError(f"{path}: is no recipe, it has no {MANIFEST}; make one with takt teach")
     try:
         content = json.loads(contents.read(path, MANIFEST, MOST_MANIFEST), parse_constant=_refuse_constant)
         canonical(content)  # not every text is one in UTF-8

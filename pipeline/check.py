@@ -5,7 +5,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from engines import recipe as recipes
 from engines.recipe import Recipe
 from engines.settings import checked
 from pipeline import cameras, plcs
@@ -19,6 +18,7 @@ from pipeline.evidence import pool_shape, pools
 from pipeline.frames import SHARED
 from pipeline.refusals import refuse
 from pipeline.scrape import metrics_said
+from pipeline.signatures import load_recipe
 
 EVERYWHERE = {"*": "0.0.0.0", "0.0.0.0": "0.0.0.0", "[::]": "::"}
 
@@ -32,7 +32,7 @@ def check_line(config: LineConfig) -> Iterator[str]:
     state = _check_state(config.state)
     claim(config).close()  # first: a line that runs already also has its ports in use
     check_timing(config.timing, config.source)
-    loaded = {number: recipes.load(path) for number, path in config.recipe_paths().items()}
+    loaded = {number: load_recipe(config, path) for number, path in config.recipe_paths().items()}
     for recipe in loaded.values():
         _check_channels(config, recipe)
     watching = [(camera, camera_settings(config, camera)) for camera in config.cameras]
@@ -72,7 +72,8 @@ def _check_channels(config: LineConfig, recipe: Recipe) -> None:
 def _engines(config: LineConfig, loaded: Mapping[int, Recipe]) -> Iterator[str]:
     for number, recipe in loaded.items():
         engine, certificate = certified(config, recipe)
-        named = f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}"
+        signed = f"signed by {recipe.signed_by}" if recipe.signed_by else "not signed"
+        named = f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}, {signed}"
         proved = f"certified {certificate.issued[:10]}" if certificate else "without certificate"
         yield f"{named}, engine {engine.key.hash[:12]} on {engine.key.device}, {proved}"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from pipeline import cli_build, cli_limits, cli_recipe
+from pipeline import cli_build, cli_limits, cli_recipe, cli_sign
 from pipeline.bench import fault_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
 from pipeline.errors import ConfigError, TaktError
@@ -21,6 +21,7 @@ app.add_typer(ledger_app, name="ledger")
 cli_recipe.register(app)
 cli_limits.register(app)
 cli_build.register(app)
+cli_sign.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
 fault_commands.register(app)
@@ -144,11 +145,18 @@ def _run(config: Any, json_file: Path | None) -> None:
 
 
 def _copy_demo(out: Path) -> Path:
-    """The packaged line file and recipe, where a person can read and change them."""
-    line = out / "line.toml"
+    """The packaged line file and recipe, where a person can read and change them; signed by a key of the demo's own."""
+    from engines import recipe
+    from pipeline.keys import SIGNER, signer_key
+    from pipeline.signatures import sign
+
+    line, keys = out / "line.toml", out / "state" / "keys"
     if not line.exists():  # it comes last: what was interrupted before is copied again
         shutil.copytree(DEMO / "recipe", out / "recipe", dirs_exist_ok=True)
+        sign(recipe.load(out / "recipe"), signer_key(keys), "takt demo")
         shutil.copy(DEMO / "line.toml", line)
+    elif not (keys / SIGNER).exists():  # the state was deleted, to begin anew
+        sign(recipe.load(out / "recipe"), signer_key(keys), "takt demo")
     return line
 
 

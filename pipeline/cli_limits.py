@@ -11,6 +11,7 @@ from engines import zones as zoning
 from engines.errors import UsageError
 from engines.recipe import Promise
 from pipeline.figures import show
+from pipeline.signatures import unsigned
 
 if TYPE_CHECKING:
     from calibration.relimit import Relimited
@@ -54,7 +55,7 @@ def limits(
         everywhere=no_zones,
     )
     made = relimit(recipes.load(recipe), wish, out)
-    for remark in made.remarks:
+    for remark in (*made.remarks, unsigned(out)):
         print(remark, file=sys.stderr)  # noqa: T201
     show(_figures(made, out), json_file)
 

@@ -30,6 +30,7 @@ from pipeline.engine_room import cache_of
 from pipeline.figures import show, write_json
 from pipeline.messages import Fault, Outcome
 from pipeline.progress import progress
+from pipeline.signatures import unsigned
 from pipeline.verdicts import PROBLEMS
 
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe folder")]
@@ -96,7 +97,7 @@ def teach(
         if download_weights:
             _training("weights").fetch(method, request.settings, weights_mirror, tell)
         taught = train.teach(request, tell)
-    _tell_on_stderr(line for line in (taught.remark, taught.suspects.said()) if line)
+    _tell_on_stderr(line for line in (taught.remark, taught.suspects.said(), unsigned(out)) if line)
     show(_taught(taught), json_file)
 
 
@@ -159,6 +160,7 @@ def relearn(
 
     with progress() as tell:
         made = relearned(recipes.load(recipe), PanelSet(panels), out, tell)
+    _tell_on_stderr([unsigned(out)])
     integrity = made.manifest.integrity
     show({"recipe": made.hash, "panels": integrity.panels if integrity else 0, "out": str(out)}, None)
 

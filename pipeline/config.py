@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 FORMAT = 1
 Positive = Annotated[int, Field(gt=0)]
 StageName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
-Weakness = Literal["same_product", "small_zones", "unproven_recipe"]
+Weakness = Literal["same_product", "small_zones", "unproven_recipe", "unsigned_recipe"]
 LaxPath = Annotated[Path, Strict(False)]
 
 
@@ -46,6 +46,13 @@ class EngineConfig(Settings):
     threads: Positive = 2
     max_batch: Positive = 8
     standby: bool = False  # a second inspector, engine loaded, takes over at once; costs its memory a second time
+
+
+class SigningConfig(Settings):
+    """Who may vouch for this line's recipes."""
+
+    # public keys as `takt sign` prints them: files, or folders of *.pub.pem
+    trusted: Annotated[tuple[LaxPath, ...], Strict(False)] = ()
 
 
 class TimingConfig(Settings):
@@ -132,6 +139,7 @@ class LineConfig(Settings):
     state_dir: LaxPath | None = None
     allow: Annotated[tuple[Weakness, ...], Strict(False)] = ()  # see `refusals`
     recipes: dict[str, LaxPath] = Field(min_length=1)  # the PLC's recipe number -> recipe folder
+    signing: SigningConfig = SigningConfig()
     engine: EngineConfig = EngineConfig()
     timing: TimingConfig = TimingConfig()
     cameras: Annotated[tuple[CameraConfig, ...], Strict(False), Field(min_length=1)]
@@ -194,6 +202,11 @@ class LineConfig(Settings):
 
     def recipe_paths(self) -> dict[int, Path]:
         return {int(number): self.under(path) for number, path in self.recipes.items()}
+
+
+def signing_folder() -> Path:
+    """Where a user's own key to sign recipes with is kept; no station can have that name."""
+    return data_home() / "signing-key"
 
 
 def load(path: Path) -> LineConfig:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import recipe as recipes
 from engines.detector import Detector, Finding, GeometryError
 from engines.errors import EngineError
 from engines.integrity import History
@@ -24,6 +23,7 @@ from pipeline.log import logger
 from pipeline.messages import Fault, ImageSet, Outcome, Presence, Trigger, Verdict
 from pipeline.metrics import Metrics, Reading
 from pipeline.plcs import SLOTS
+from pipeline.signatures import load_recipe
 from pipeline.stage import Life
 from pipeline.verdicts import Judged, note, verdict_of
 
@@ -54,9 +54,11 @@ def open_detectors(config: LineConfig) -> Iterator[dict[str, Detector]]:
     with ExitStack() as stack:
         found = {}
         for path in config.recipe_paths().values():
-            recipe = recipes.load(path)
+            recipe = load_recipe(config, path)
             found[recipe.hash] = stack.enter_context(opened(config, recipe))
             found[recipe.hash].warm()
+            if not recipe.signed_by:
+                LOG.warning("recipe is not signed by anybody trusted, which is allowed", extra={"recipe": str(path)})
             if not found[recipe.hash].checks_integrity:
                 LOG.warning("recipe has no integrity limits; add them with takt relearn", extra={"recipe": str(path)})
             if not found[recipe.hash].proves_itself:

@@ -17,6 +17,7 @@ from pipeline.config import (
     EngineConfig,
     LogConfig,
     MetricsConfig,
+    SigningConfig,
     SupervisorConfig,
     TimingConfig,
 )
@@ -30,7 +31,8 @@ HEADER = """\
 format = 1
 station = "front"                 # names this place on the line in every message and record
 # state_dir = "state"             # ledger, store, spool, evidence, logs; default: the user's data folder
-# allow = []                      # weaknesses taken on purpose: "same_product", "small_zones", "unproven_recipe"
+# weaknesses taken on purpose: "same_product", "small_zones", "unproven_recipe", "unsigned_recipe"
+# allow = []
 
 [recipes]                         # the PLC's recipe number -> recipe folder, from this file's folder
 1 = "recipe"
@@ -39,6 +41,9 @@ NOTES = {
     "metrics": "\n# Prometheus series, on this host's loopback only: one port a process from first_port on.",
     "logs": "\n# One file a process, one JSON object a line.",
 }
+SIGNING = """
+# Whose recipes run here: public keys as `takt sign` prints them, files or folders of *.pub.pem. Private ones stay away.
+# For instance ["keys/engineer.pub.pem"]; unsigned recipes need "unsigned_recipe" above."""
 CAMERA = """
 [[cameras]]                       # repeat for every camera of this station
 name = "top"
@@ -72,6 +77,7 @@ def write_line(path: Path, camera: str, plc: str) -> None:
 
 def _parts(camera: ModuleType, kind: str, driver: ModuleType, simulated: bool) -> Iterator[str]:
     yield HEADER
+    yield SIGNING + _table("signing", SigningConfig)
     yield CAMERA.format(kind=json.dumps(kind), channels=_toml(getattr(camera, "CHANNELS", EXAMPLE)))
     yield _table("cameras.settings", camera.Settings, hidden=FROM_THE_LINE if simulated else ())
     yield f"\n[plc]\nkind = {json.dumps(driver.__name__.rpartition('.')[2])}\n"

@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from engines import recipe as recipes
 from engines.station import IDENTITY
 from pipeline.config import LineConfig
 from pipeline.engine_room import engine_hash
@@ -12,6 +11,7 @@ from pipeline.handshake import reopen
 from pipeline.open_panels import Expected, Shown, State, Terms
 from pipeline.plcs import SLOTS
 from pipeline.recount import newest
+from pipeline.signatures import load_recipe
 
 MS = 1_000_000
 
@@ -21,7 +21,7 @@ def terms_of(config: LineConfig) -> Terms:
     timing = config.timing
     expected = {}
     for number, path in config.recipe_paths().items():
-        recipe = recipes.load(path)
+        recipe = load_recipe(config, path)
         limits = recipe.manifest.limits
         bounds = (limits.low, limits.image, recipe.manifest.mm_per_px)
         expected[number] = Expected(recipe.hash, IDENTITY.hash, engine_hash(config, recipe), *bounds)

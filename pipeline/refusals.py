@@ -19,6 +19,8 @@ def refuse(config: LineConfig, recipes: Mapping[int, Recipe], cameras: Iterable[
         ConfigError: the first setting that would make passes meaningless.
     """
     for recipe in recipes.values():
+        if "unsigned_recipe" in config.allow and not recipe.signed_by:  # else it would not have been loaded
+            yield f"allowed: recipe {recipe.path.name} is not signed by anybody trusted"
         _check_smallest_defect(recipe)
         yield from _proofs(config, recipe)
         yield from _zones(config, recipe)

@@ -91,6 +91,7 @@ def line(storm: Storm, state: Path) -> LineConfig:
         "format": 1,
         "station": "storm",
         "state_dir": state.resolve(),
+        "allow": ["unsigned_recipe"],  # it ships with takt and decides about simulated panels
         "recipes": {"1": RECIPE},
         "engine": {"threads": 1, "max_batch": 4},
         "timing": _timing(storm),

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from pipeline.config import LineConfig, load
+from pipeline.config import LineConfig, SigningConfig, load
 from pipeline.summary import Before, summarise
 from pipeline.supervisor import Supervisor
 
@@ -108,6 +108,7 @@ def _config(place: Path, panels: int, takt_ms: int, slot_mb: float, camera: dict
     conveyor = config.conveyor.model_copy(update={"settings": belt})
     bus = config.bus.model_copy(update={"outcomes": "tcp://127.0.0.1:5571"})
     changes = {"cameras": (top,), "plc": plc, "conveyor": conveyor, "bus": bus, "state_dir": place}
+    changes |= {"signing": SigningConfig(), "allow": ("unsigned_recipe",)}  # it is the one that ships
     changes["timing"] = config.timing.at_takt(takt_ms * 3 // 4)
     return config.model_copy(update=changes)
 

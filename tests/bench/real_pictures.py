@@ -25,6 +25,7 @@ LINE = """
 format = 1
 station = "pictures"
 state_dir = "state"
+allow = ["unsigned_recipe"]
 [recipes]
 1 = {recipe}
 [engine]

@@ -143,7 +143,7 @@ def test_a_manifest_that_is_no_json_text_is_one_line(make_recipe: Make, text: by
 
 def test_a_file_in_place_of_a_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "panel.png").touch()
-    assert "is no recipe, but no folder at all" in refusal(lambda: recipes.load(tmp_path / "panel.png"))
+    assert "panel.png: is no recipe, it has no manifest.json" in refusal(lambda: recipes.load(tmp_path / "panel.png"))
 
 
 # --- between the check and the use ---

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import signers
 
 from engines import recipe as recipes
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Training
+from pipeline.keys import signer_key
+from pipeline.signatures import sign
 
 FRAME_PX, INPUT_PX, CELL_PX = 96, 32, 4
 CHANNELS = ("dark_left_surface", "dark_right_surface")
@@ -22,7 +25,7 @@ Table = dict[str, Any]
 
 
 def write_recipe(folder: Path, channels: tuple[str, ...] = CHANNELS, **changes: Any) -> str:
-    """Write a recipe for `channels`; returns its hash. `changes` replace facts of the manifest."""
+    """Write a recipe for `channels`, signed; returns its hash. `changes` replace facts of the manifest."""
     folder.mkdir(parents=True)
     _write_network(folder / "network.onnx", len(channels))
     statistics = ScoreStatistics(panels=20, mean=0.17, std=0.003, minimum=0.16, median=0.17, maximum=0.18)
@@ -37,7 +40,9 @@ def write_recipe(folder: Path, channels: tuple[str, ...] = CHANNELS, **changes: 
         "training": Training(panels=20, held_out=20, seed=0, teacher="none"),
         "limits": Limits(image=LIMIT, pixel=LIMIT, low=LOWEST, min_area_px=1, promise=promise, statistics=statistics),
     }
-    return recipes.write(folder, facts | changes).hash
+    written = recipes.write(folder, facts | changes)
+    sign(written, signer_key(signers.folder()), "toy teacher")
+    return written.hash
 
 
 def _write_network(path: Path, channels: int) -> None:
@@ -91,6 +96,7 @@ def line_table(folder: Path, recipe: Path, **changes: Any) -> Table:
         "state_dir": str(folder / "state"),
         "allow": ["unproven_recipe"],
         "recipes": {"1": str(recipe)},
+        "signing": {"trusted": [str(signers.folder())]},
         "engine": {"threads": 1, "max_batch": 8},
         "timing": timing(takt_ms) | {"window_ms": 800, "ack_ms": 300},
         "cameras": [camera("top")],

@@ -16,7 +16,7 @@ from pipeline import cli
 from pipeline.config import load
 from pipeline.ledger import Ledger
 
-COMMANDS = ("teach", "eval", "inspect", "demo", "run", "check", "new", "ledger", "ledger verify")
+COMMANDS = ("teach", "eval", "inspect", "demo", "run", "check", "new", "ledger", "sign", "verify", "ledger verify")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""The machine's key: made once, kept from others, and what it signs holds for exactly what was signed."""
+"""Keys: made once, kept from others, and what it signs holds for exactly what was signed."""
 
 import threading
+from base64 import b64decode
+from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from pipeline.errors import ConfigError
-from pipeline.keys import machine_key, public_key
+from pipeline.keys import machine_key, private_key, public_key, public_keys, signer_key
 
 
 def test_it_is_made_once_and_for_its_owner_alone(tmp_path):
@@ -63,3 +67,48 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").touch()
     assert "Not a directory" in refusal(tmp_path / "file")
     assert public_key(tmp_path) is None
+
+
+# --- an engineer's key ---
+
+
+def test_an_engineers_key_is_made_once_and_for_its_owner_alone(tmp_path):
+    first, again = signer_key(tmp_path / "mine"), signer_key(tmp_path / "mine")
+    assert first.pem() == again.pem() == private_key(tmp_path / "mine" / "signer.pem").pem()
+    assert (tmp_path / "mine" / "signer.pem").stat().st_mode & 0o777 == 0o600
+    (public,) = public_keys(tmp_path / "mine")
+    assert public.holds(b"text", first.sign(b"text")) and public.fingerprint == first.public.fingerprint
+    (tmp_path / "mine" / "signer.pem").chmod(0o604)
+    for read in (lambda: signer_key(tmp_path / "mine"), lambda: private_key(tmp_path / "mine" / "signer.pem")):
+        with pytest.raises(ConfigError, match=r"other users can use this key: chmod 600 .*signer\.pem"):
+            read()
+
+
+def test_a_fingerprint_is_what_openssl_gives(tmp_path):
+    """SHA-256 of the key's DER, so that a person can compare by hand."""
+    key = signer_key(tmp_path)
+    lines = (tmp_path / "signer.pub.pem").read_text().splitlines()
+    assert key.public.fingerprint == sha256(b64decode("".join(lines[1:-1]))).hexdigest()
+
+
+def locked(path):
+    """A private key with a password, which nobody types at a line."""
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    path.write_bytes(pem)
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda path: None, "cannot be read: No such file or directory; openssl genpkey -algorithm ed25519 -out"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.write_text("key"), "no Ed25519 key: a private one without a password is needed; openssl"),
+        (lambda path: path.write_bytes(signer_key(path.parent / "k").public.pem()), "no Ed25519 key: a private one"),
+        (locked, "no Ed25519 key: a private one without a password is needed"),
+    ],
+)
+def test_a_file_that_is_no_private_key_is_said(tmp_path, plant, said):
+    plant(tmp_path / "key.pem")
+    with pytest.raises(ConfigError) as error:
+        private_key(tmp_path / "key.pem")
+    assert f"key.pem: {said}" in str(error.value) and "\n" not in str(error.value)

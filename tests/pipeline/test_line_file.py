@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import signers
 from line.toy_line import free_port, write_recipe
 from pydantic import BaseModel
 
@@ -17,6 +18,7 @@ from pipeline.config import (
     EngineConfig,
     LogConfig,
     MetricsConfig,
+    SigningConfig,
     SupervisorConfig,
     TimingConfig,
     load,
@@ -28,6 +30,7 @@ from pipeline.plcs.simulated import Settings as ConveyorSettings
 from pipeline.simulation.panel import CHANNELS
 
 SECTIONS: dict[str, type[BaseModel]] = {
+    "signing": SigningConfig,
     "engine": EngineConfig,
     "timing": TimingConfig,
     "archive": ArchiveConfig,
@@ -63,6 +66,7 @@ def test_it_passes_takt_check_once_a_recipe_is_there(tmp_path: Path) -> None:
     text = path.read_text().replace("port = 5020", port).replace('# outcomes = "tcp://127.0.0.1:5570"', "", 1)
     text = text.replace("[bus]", f'[bus]\noutcomes = "tcp://127.0.0.1:{free_port()}"')
     text = text.replace('# state_dir = "state"  ', 'state_dir = "state"  ')
+    text = text.replace("# trusted = []", f'trusted = ["{signers.folder()}"]')
     path.write_text(text.replace("# allow = []", 'allow = ["unproven_recipe"]'))
     write_recipe(tmp_path / "recipe", CHANNELS)
     assert list(check_line(load(path)))[-1] == f"state: {tmp_path / 'state'}"
