@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import graphs, runtimes
+from engines import graphs, runtimes, selfcontained
 from engines import recipe as recipes
 from engines.errors import UsageError
 from engines.gather import Gather
@@ -60,15 +60,18 @@ def source_of(recipe: Recipe, runtime: str, precision: str, derived: bytes | Non
     Raises:
         UsageError: see `engine_key`.
         RecipeError: the recipe was changed since it was loaded.
+        EngineError: the graph takes values from another file.
     """
     form = runtimes.load(runtime, precision).made_from(precision)
     if form == WEIGHTS:
         return Source(str(recipe.path), recipe=recipe)
     if form == AS_TAUGHT:
-        return Source(str(recipe.network), recipe.read(NETWORK), recipe)
+        return Source(str(recipe.network), _network(recipe), recipe)
     if not derived:
         raise _needs_a_graph(recipe, runtime, precision)
-    return Source(f"{recipe.network} in {precision}", derived, recipe)
+    name = f"{recipe.network} in {precision}"
+    selfcontained.check(derived, name)
+    return Source(name, derived, recipe)
 
 
 def derive(recipe: Recipe, runtime: str, precision: str, more: Iterable[NDArray] = ()) -> bytes | None:
@@ -83,7 +86,14 @@ def derive(recipe: Recipe, runtime: str, precision: str, more: Iterable[NDArray]
     form = runtimes.load(runtime, precision).made_from(precision)
     if form in (AS_TAUGHT, WEIGHTS):
         return None
-    return graphs.derive(recipe.read(NETWORK), form, _good_panels(recipe, more))
+    return graphs.derive(_network(recipe), form, _good_panels(recipe, more))
+
+
+def _network(recipe: Recipe) -> bytes:
+    """The graph as it was verified, with all its values in it."""
+    network = recipe.read(NETWORK)
+    selfcontained.check(network, str(recipe.network))
+    return network
 
 
 def _good_panels(recipe: Recipe, more: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
