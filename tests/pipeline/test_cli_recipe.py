@@ -83,6 +83,7 @@ def taught(panel_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         figures,
     )
     assert done.exit_code == 0, done.output
+    assert f"not signed yet, and no line takes it before: takt sign {out}" in done.stderr
     return out, json.loads(figures.read_text())
 
 

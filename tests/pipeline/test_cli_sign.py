@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import signers
 import test_cli
-from line.toy_line import write_recipe
+from line.toy_line import CHANNELS, FRAME_PX, write_recipe
 from test_cli import Said, one_line
 
+from calibration.panels import write_panel
 from engines import recipe as recipes
 from pipeline import cli
 from pipeline.check import check_line
@@ -20,6 +22,7 @@ from pipeline.config import load, signing_folder
 from pipeline.keys import public_keys, signer_key
 
 Takt = Callable[..., Said]
+SHAPE = (len(CHANNELS), FRAME_PX, FRAME_PX)
 takt = test_cli.takt  # its fixture
 
 
@@ -105,6 +108,19 @@ def test_a_recipe_with_other_limits_asks_to_be_signed(takt: Takt, tmp_path: Path
     assert said.err == f"not signed yet, and no line takes it before: takt sign {tmp_path / 'new'}\n"
     assert "is not signed" in one_line(takt("verify", tmp_path / "new", "--key", signers.folder()), 1)
     assert takt("verify", tmp_path / "old", "--key", signers.folder()).status == 0
+
+
+def test_a_recipe_with_other_integrity_limits_asks_to_be_signed(takt: Takt, tmp_path: Path) -> None:
+    write_recipe(tmp_path / "old")
+    random = np.random.default_rng(0)
+    for number in range(12):
+        write_panel(
+            tmp_path / "set" / "train" / "good", f"p{number}", random.integers(0, 256, SHAPE, np.uint8), CHANNELS
+        )
+    said = takt("relearn", tmp_path / "old", tmp_path / "set", "--out", tmp_path / "new")
+    assert said.status == 0, said.err
+    assert said.err == f"not signed yet, and no line takes it before: takt sign {tmp_path / 'new'}\n"
+    assert not (tmp_path / "new" / "signature.json").exists()
 
 
 def test_the_demo_signs_its_copy_and_needs_no_leave(tmp_path: Path) -> None:
