@@ -79,7 +79,7 @@ def check(line: Annotated[Path, typer.Argument(help="the line file")]) -> None:
     from pipeline.config import load
 
     for found in check_line(load(line)):
-        CONSOLE.print(found, highlight=False)
+        CONSOLE.print(found, highlight=False, markup=False)  # a signer's name may hold brackets
     CONSOLE.print("[green]the line can start[/]")
 
 

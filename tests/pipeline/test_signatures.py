@@ -3,6 +3,7 @@
 import builtins
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -237,6 +238,13 @@ def test_leave_for_unsigned_recipes_is_none_for_a_signature_that_does_not_hold(l
 
 
 # --- the order of things ---
+
+
+def test_no_stage_loads_a_recipe_past_its_signature() -> None:
+    """Commands that run no line may; whatever runs one goes through `load_recipe`."""
+    line = [path for path in Path(signatures.__file__).parent.glob("*.py") if not path.name.startswith("cli")]
+    assert len(line) > 40
+    assert [path.name for path in line if re.search(r"\brecipes?\.load\(", path.read_text())] == ["signatures.py"]
 
 
 def test_nothing_but_manifest_and_signature_is_opened_before_the_signature_holds(
