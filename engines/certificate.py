@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.build import EngineKey
 from engines.errors import EngineError
+from engines.golden import GOLDEN
+from engines.manifest import Sha256
 from engines.parity import Judgement, PanelProof, judge
-from engines.recipe import GOLDEN, Recipe, Sha256, canonical
+from engines.recipe import Recipe, canonical
 from engines.zones import Zones
 
 FORMAT = 1

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engines import recipe as recipes
 from engines.cache import Cache, Choice, Engine
 from engines.certificate import Certificate
 from engines.certifying import Built, Workshop
@@ -20,6 +19,7 @@ from engines.parity import Tell
 from engines.recipe import Recipe
 from pipeline.config import LineConfig
 from pipeline.keys import machine_key, public_key
+from pipeline.signatures import load_recipe
 
 
 def engine_hash(config: LineConfig, recipe: Recipe) -> str:
@@ -79,7 +79,7 @@ def workshop_of(state: Path, tell: Tell) -> Workshop:
     return Workshop(cache_of(state), key.sign, datetime.now(UTC).isoformat(timespec="seconds"), tell)
 
 
-def build_all(config: LineConfig, tell: Tell, load: Callable[[Path], Recipe] = recipes.load) -> Iterator[Built]:
+def build_all(config: LineConfig, tell: Tell, load: Callable[[Path], Recipe] | None = None) -> Iterator[Built]:
     """Build what the line's recipes lack; nothing for those that cannot be certified and need not be.
 
     Raises:
@@ -87,6 +87,6 @@ def build_all(config: LineConfig, tell: Tell, load: Callable[[Path], Recipe] = r
     """
     workshop = workshop_of(config.state, tell)
     for path in dict.fromkeys(config.recipe_paths().values()):
-        recipe = load(path)
+        recipe = load(path) if load else load_recipe(config, path)
         if not unproven(config, recipe):
             yield workshop.build(recipe, choice_of(config))
