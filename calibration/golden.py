@@ -16,10 +16,15 @@ from engines.zones import TopMean
 EACH = 8
 ROUNDS = 12
 ENOUGH = 4 * EACH
+APART = 0.05  # of the limit
 
 
 def choose(detector: Detector, good: NDArray, limit: float, rng: np.random.Generator) -> tuple[Golden, ...]:
     """Eight of `good` [n, C, h, w] nearest below `limit`, then eight synthetic defects on them nearest above it.
+
+    They stay a twentieth of the limit away from it where there are enough that do: the limit is itself the score of a
+    good panel, and that one's verdict would change with the last digit of any engine. What a certificate proves, it
+    proves of panels that are as far away. (Our choice.)
 
     The panels are at the network's input size, so that a recipe stays small and its answers exact.
 
@@ -29,11 +34,18 @@ def choose(detector: Detector, good: NDArray, limit: float, rng: np.random.Gener
     normal = [each for each in _inspected(detector, good) if each[1].score <= limit]
     if len(normal) < EACH:
         raise PanelError(f"only {len(normal)} good panels score below the limit; {EACH} are needed: add panels")
-    normal.sort(key=lambda each: limit - each[1].score)
-    defective = _rejected(detector, good, limit, rng)
-    defective.sort(key=lambda each: each[1].score - limit)
+    normal = _nearest(normal, limit)
+    defective = _nearest(_rejected(detector, good, limit, rng), limit)
     rule = detector.manifest.score if detector.limits.zones else None
     return (*_named("good", normal, False, rule), *_named("defect", defective, True, rule))
+
+
+def _nearest(inspected: list[tuple[NDArray, Finding]], limit: float) -> list[tuple[NDArray, Finding]]:
+    """The eight nearest to the limit of those that keep their distance; of too few, the eight farthest away."""
+    ranked = sorted(inspected, key=lambda each: abs(each[1].score - limit))
+    near = sum(abs(each[1].score - limit) < APART * limit for each in ranked)
+    start = min(near, len(ranked) - EACH)
+    return ranked[start : start + EACH]
 
 
 def _inspected(detector: Detector, panels: Iterable[NDArray]) -> Iterator[tuple[NDArray, Finding]]:
@@ -59,6 +71,6 @@ def _rejected(
 def _named(
     kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[TopMean, ...] | None
 ) -> Iterator[Golden]:
-    for number, (frames, finding) in enumerate(inspected[:EACH]):
+    for number, (frames, finding) in enumerate(inspected):
         score = finding.score if rule is None else zones.whole(finding.map, rule)  # the network's own, without zones
         yield Golden(f"{kind}_{number}", defective, frames, score, finding.map)
