@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines import graphs
+from engines import cpu, graphs
 from engines.errors import EngineError, UsageError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra [int8]")
@@ -97,13 +97,18 @@ def test_the_shipped_recipes_convolutions_are_all_in_and_its_comparison_is_out()
     assert inside == {"Conv", "Relu", "Add", "MaxPool"}
 
 
+def computed_here(form: str) -> bool:
+    """ONNX Runtime has no bf16 convolution; where sums of products saturate, only weights of 7 bits give their sum."""
+    return form != "bf16" and not (cpu.saturates() and form in ("int8", "int8-sparing"))
+
+
 @pytest.mark.parametrize("form", graphs.FORMS)
 def test_a_derived_graph_is_valid_repeatable_and_near(form: str) -> None:
     derived = graphs.derive(small(), form, panels())
     onnx.checker.check_model(onnx.load_from_string(derived), full_check=True)
     assert derived == graphs.derive(small(), form, panels())
     assert derived != small()
-    if form != "bf16":  # ONNX Runtime has no such convolution
+    if computed_here(form):
         batch = np.stack(panels())
         before, after = answer(small(), batch), answer(derived, batch)
         assert np.abs(after - before).max() < 0.1 * np.ptp(before)

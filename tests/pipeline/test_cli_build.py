@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 
 from engines import recipe as recipes
+from pipeline import cli
 from pipeline.check import check_line
 from pipeline.config import load
 from pipeline.engine_room import build_all, certified, engine_hash, opened
@@ -24,9 +24,8 @@ DEMO = Path(__file__).parents[2] / "pipeline" / "demo"
 @pytest.fixture
 def line(tmp_path: Path) -> Path:
     """The demo's line, one panel a batch, and nothing built."""
-    copytree(DEMO / "recipe", tmp_path / "recipe")
-    path = tmp_path / "line.toml"
-    path.write_text((DEMO / "line.toml").read_text().replace("max_batch = 4", "max_batch = 1"))
+    path = cli._copy_demo(tmp_path)
+    path.write_text(path.read_text().replace("max_batch = 4", "max_batch = 1"))
     return path
 
 
