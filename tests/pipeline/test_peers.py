@@ -114,7 +114,7 @@ def test_panels_stay_with_one_inspector_until_it_is_lost(tmp_path: Path) -> None
 
 
 def test_a_panel_waits_for_those_who_have_not_said_their_part() -> None:
-    panel = Panel(1, SlotSeen(1, "P1", 1, 0, 0, 0), "a" * 32, 0, 0, inspector="inspector")
+    panel = Panel(1, SlotSeen(1, "P1", 1, 0, 0, 0), "a" * 32, 0, 0, None, inspector="inspector")
     everybody = ("inspector", "inspector_standby", "capture_top", "capture_side", "archiver")
     assert [waits_for(panel, stage) for stage in everybody] == [True, False, True, True, False]
     seen = replace(panel, captured=(("top", "d" * 32),))
