@@ -5,11 +5,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from engines import recipe as recipes
 from engines.build import engine_key
-from engines.recipe import Recipe
 from engines.settings import checked
-from pipeline import cameras, plcs
+from pipeline import cameras, candidates, plcs, wishes
 from pipeline.claim import claim
 from pipeline.config import CameraConfig, LineConfig, check_timing
 from pipeline.curve import curve_of, is_local
@@ -17,7 +15,7 @@ from pipeline.devices import camera_settings, conveyor_settings
 from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape, pools
 from pipeline.frames import SHARED
-from pipeline.refusals import refuse
+from pipeline.refusals import check_channels, refuse
 from pipeline.scrape import metrics_said
 
 EVERYWHERE = {"*": "0.0.0.0", "0.0.0.0": "0.0.0.0", "[::]": "::"}
@@ -32,9 +30,10 @@ def check_line(config: LineConfig) -> Iterator[str]:
     state = _check_state(config.state)
     claim(config).close()  # first: a line that runs already also has its ports in use
     check_timing(config.timing, config.source)
-    loaded = {number: recipes.load(path) for number, path in config.recipe_paths().items()}
+    yield from wishes.said(config)
+    loaded = {number: candidates.loaded(row.place) for number, row in wishes.resolved(config).items()}
     for number, recipe in loaded.items():
-        _check_channels(config, recipe)
+        check_channels(config, recipe)
         key = engine_key(recipe, config.engine.runtime, config.engine.precision)
         yield f"recipe {number}: {recipe.manifest.product} {recipe.hash[:12]}, engine {key.hash[:12]} on {key.device}"
     watching = [(camera, camera_settings(config, camera)) for camera in config.cameras]
@@ -58,16 +57,6 @@ def check_line(config: LineConfig) -> Iterator[str]:
     yield from metrics_said(config)
     yield from _check_memory(config)
     yield f"state: {state}"
-
-
-def _check_channels(config: LineConfig, recipe: Recipe) -> None:
-    ours = [channel for camera in config.cameras for channel in camera.channels]
-    theirs = [channel.name for channel in recipe.manifest.channels]
-    if ours != theirs:
-        raise ConfigError(
-            f"cameras deliver {', '.join(ours)}; recipe {recipe.path.name} was taught on {', '.join(theirs)}:"
-            " put the channels into that order, or teach again"
-        )
 
 
 def _check_exposures(config: LineConfig, camera: CameraConfig, gap_ms: float | None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from pipeline import cli_limits, cli_recipe
+from pipeline import cli_limits, cli_recipe, cli_swap
 from pipeline.bench import fault_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
 from pipeline.errors import ConfigError, TaktError
@@ -20,6 +20,7 @@ ledger_app = typer.Typer(no_args_is_help=True, help="Look into a ledger.")
 app.add_typer(ledger_app, name="ledger")
 cli_recipe.register(app)
 cli_limits.register(app)
+cli_swap.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
 fault_commands.register(app)

@@ -34,6 +34,8 @@ from pipeline.panel_steps import close, contradicted, faulted, find, given_up, p
 from pipeline.plcs import ACKS, SLOTS, SlotSeen
 from pipeline.triggers import triggered
 
+RECORDED = {"token", "inspector", "outcome", "fault", "digest", "recipe", "engine", "score", "limit", "batch"}
+
 
 def step(state: State, event: Event) -> tuple[State, list[Action]]:
     """The next state and what to do, in order."""
@@ -129,7 +131,7 @@ def _captured(state: State, captured: Captured) -> tuple[State, list[Action]]:
 
 def _judged(state: State, verdict: Verdict) -> tuple[State, list[Action]]:
     panel = find(state, verdict.token)
-    what = verdict.model_dump(include={"token", "inspector", "outcome", "fault", "digest", "score", "limit", "batch"})
+    what = verdict.model_dump(include=RECORDED)
     record = Record("verdict", what | ({"late": True} if panel is None or panel.written else {}))
     if panel is None:
         return state, [record]
