@@ -67,6 +67,14 @@ def test_a_swap_is_a_record_of_both_recipes_and_engines():
     assert desk.records("recipe") == [{"number": RECIPE_NO, "from": vars(EXPECTED), "to": vars(OTHER)}]
 
 
+def test_a_number_that_nothing_answered_to_before_is_recorded_so():
+    desk = Desk()
+    desk.switch(OTHER, number=9)
+    assert [record["from"] for record in desk.records("recipe")] == [None]
+    desk.trigger(1, recipe_no=9)
+    assert desk.routed()[0].recipe == OTHER.recipe
+
+
 def test_there_and_back_between_two_panels():
     desk = Desk()
     for seq, expected, said in ((1, EXPECTED, {}), (2, OTHER, NEW), (3, EXPECTED, {})):
