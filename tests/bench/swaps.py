@@ -10,12 +10,16 @@ import json
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from kill_line import Registers
 from line_figures import CONSOLE
 
 from calibration.relimit import Wish, relimit
@@ -35,11 +39,13 @@ WAIT_S = 120.0
 
 @dataclass
 class Course:
-    """What the swaps took, and the stages' longest turns before the first and after the last."""
+    """What the swaps took; the inspector's longest turn and the bridge's longest time without a beat, before the first
+    swap and after the last one.
+    """
 
     seconds: list[float] = field(default_factory=list)
-    before: dict[str, float] = field(default_factory=dict)
-    after: dict[str, float] = field(default_factory=dict)
+    turn_ms: list[float] = field(default_factory=list)
+    beat_ms: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
@@ -74,17 +80,24 @@ def until_ready(supervisor: Supervisor) -> None:
         supervisor.watch(50)
 
 
-def turns(supervisor: Supervisor) -> dict[str, float]:
-    return {stage: supervisor.counter(stage, "longest_turn_ms") for stage in ("inspector", "plc_bridge")}
+def longest_beat_ms(seen: Registers) -> float:
+    """Of all so far."""
+    beats = [
+        one.at_ns
+        for one, before in zip(seen.changes[1:], seen.changes, strict=False)
+        if one.heartbeat != before.heartbeat
+    ]
+    return max((after - at for at, after in pairwise(beats)), default=0) / 1e6
 
 
 def swapped(config: LineConfig, out: Path, swaps: int) -> Course:
     """The line's run."""
     course = Course()
-    with Supervisor(config) as supervisor:
+    with Supervisor(config) as supervisor, ExitStack() as stack:
         until_ready(supervisor)
+        seen = stack.enter_context(Registers(config.plc.settings["port"]))
         watched(supervisor, 5 * BETWEEN_S)
-        course.before = turns(supervisor)
+        _look(course, supervisor, seen)
         for number in range(swaps):
             began_s = time.monotonic()
             try:
@@ -94,13 +107,17 @@ def swapped(config: LineConfig, out: Path, swaps: int) -> Course:
             course.seconds.append(time.monotonic() - began_s)
             CONSOLE.print(f"swap {number + 1}: {course.seconds[-1]:.2f} s")
             watched(supervisor, BETWEEN_S)
-        course.after = turns(supervisor)
+        _look(course, supervisor, seen)
     return course
+
+
+def _look(course: Course, supervisor: Supervisor, seen: Registers) -> None:
+    course.turn_ms.append(supervisor.counter("inspector", "longest_turn_ms"))
+    course.beat_ms.append(round(longest_beat_ms(seen), 1))
 
 
 def _asked(supervisor: Supervisor, config: LineConfig, recipe: Path) -> None:
     """In a thread: this process watches the line meanwhile, as `takt run` would."""
-    from concurrent.futures import ThreadPoolExecutor
 
     def ask() -> None:
         place, _ = asking.checked(config, 1, Place(path=recipe.resolve()))
@@ -140,7 +157,8 @@ def figures(config: LineConfig, course: Course) -> dict[str, Any]:
         "by_recipe": dict(judged),
         "swap_s": _spread(course.seconds),
         "latency_ms": _spread(latency),
-        "longest_turn_ms": {"before": course.before, "with_swaps": course.after},
+        "inspector_turn_ms": dict(zip(("before", "with_swaps"), course.turn_ms, strict=True)),
+        "beat_ms": dict(zip(("before", "with_swaps"), course.beat_ms, strict=True)),
     }
 
 
