@@ -103,7 +103,9 @@ class Capture:
             self.reached |= {name for name, port in self.images.items() if port.reachable()}
             # a line that is ready before its images have a way loses the first panels
             ready = bool(self.reached) and now_ns - self.grabber.turned_ns < HUNG_NS
-            here = Presence(station=self.config.station, stage=self.name, role="capture", ready=ready, pid=os.getpid())
+            here = Presence(
+                station=self.config.station, stage=self.name, role="capture", ready=ready, pid=os.getpid(), loaded=()
+            )
             self.control.send("presence", here)
 
     def _take_frames(self) -> bool:

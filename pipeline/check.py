@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engines.recipe import Recipe
 from engines.settings import checked
-from pipeline import cameras, plcs
+from pipeline import cameras, candidates, plcs, wishes
 from pipeline.claim import claim
 from pipeline.config import CameraConfig, LineConfig, check_timing
 from pipeline.curve import curve_of, is_local
@@ -16,9 +16,8 @@ from pipeline.engine_room import certified
 from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape, pools
 from pipeline.frames import SHARED
-from pipeline.refusals import refuse
+from pipeline.refusals import check_channels, refuse
 from pipeline.scrape import metrics_said
-from pipeline.signatures import load_recipe
 
 EVERYWHERE = {"*": "0.0.0.0", "0.0.0.0": "0.0.0.0", "[::]": "::"}
 
@@ -32,9 +31,10 @@ def check_line(config: LineConfig) -> Iterator[str]:
     state = _check_state(config.state)
     claim(config).close()  # first: a line that runs already also has its ports in use
     check_timing(config.timing, config.source)
-    loaded = {number: load_recipe(config, path) for number, path in config.recipe_paths().items()}
+    yield from wishes.said(config)
+    loaded = {number: candidates.loaded(config, row.place) for number, row in wishes.resolved(config).items()}
     for recipe in loaded.values():
-        _check_channels(config, recipe)
+        check_channels(config, recipe)
     watching = [(camera, camera_settings(config, camera)) for camera in config.cameras]
     yield from refuse(config, loaded, [settings for _, settings in watching])
     yield from _engines(config, loaded)
@@ -57,16 +57,6 @@ def check_line(config: LineConfig) -> Iterator[str]:
     yield from metrics_said(config)
     yield from _check_memory(config)
     yield f"state: {state}"
-
-
-def _check_channels(config: LineConfig, recipe: Recipe) -> None:
-    ours = [channel for camera in config.cameras for channel in camera.channels]
-    theirs = [channel.name for channel in recipe.manifest.channels]
-    if ours != theirs:
-        raise ConfigError(
-            f"cameras deliver {', '.join(ours)}; recipe {recipe.path.name} was taught on {', '.join(theirs)}:"
-            " put the channels into that order, or teach again"
-        )
 
 
 def _engines(config: LineConfig, loaded: Mapping[int, Recipe]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from pipeline import cli_build, cli_limits, cli_recipe, cli_sign
+from pipeline import cli_build, cli_limits, cli_recipe, cli_sign, cli_swap
 from pipeline.bench import fault_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
 from pipeline.errors import ConfigError, TaktError
@@ -22,6 +22,7 @@ cli_recipe.register(app)
 cli_limits.register(app)
 cli_build.register(app)
 cli_sign.register(app)
+cli_swap.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
 fault_commands.register(app)

@@ -22,7 +22,7 @@ def belongs(verdict: Verdict, panel: Panel, terms: Terms, expected: Expected) ->
 
 def proves(verdict: Verdict, panel: Panel, terms: Terms) -> bool:
     """True only if this verdict passes this panel: it is of this panel, and its score is in bounds."""
-    expected = terms.recipes.get(panel.seen.recipe_no)
+    expected = panel.expected  # of its trigger: what has taken over since then passes none of the panels before
     return (
         expected is not None
         and belongs(verdict, panel, terms, expected)
@@ -52,7 +52,7 @@ def decide(panel: Panel, terms: Terms, now_ns: int) -> tuple[Outcome, Fault | No
         return Outcome.REJECT, verdict.fault
     if not complete:
         return None
-    expected = terms.recipes.get(panel.seen.recipe_no)
+    expected = panel.expected
     if verdict.outcome is Outcome.REJECT and expected is not None and belongs(verdict, panel, terms, expected):
         return Outcome.REJECT, None
     return (Outcome.PASS, None) if proves(verdict, panel, terms) else (Outcome.REJECT, Fault.MISMATCH)
@@ -62,9 +62,9 @@ def _u16(value: float) -> int:
     return min(max(round(value), 0), 0xFFFF) if isfinite(value) else 0xFFFF
 
 
-def result(panel: Panel, outcome: Outcome, fault: Fault | None, terms: Terms, now_ns: int) -> Result:
+def result(panel: Panel, outcome: Outcome, fault: Fault | None, now_ns: int) -> Result:
     """What the PLC reads; lengths in 0.1 mm and areas in 0.01 mm2 where the recipe knows its scale, else 0."""
-    expected = terms.recipes.get(panel.seen.recipe_no)
+    expected = panel.expected
     verdict = panel.verdict
     plain = Result(
         seq=panel.seq,
@@ -108,7 +108,7 @@ def physical(panel: Panel, code: int) -> tuple[Outcome, Fault | None]:
 def final(terms: Terms, panel: Panel, outcome: Outcome, fault: Fault | None, now_ns: int | None) -> FinalOutcome:
     """The panel's record for everybody else; `now_ns` is None where the PLC did not say what became of it."""
     verdict = panel.verdict
-    expected = terms.recipes.get(panel.seen.recipe_no)
+    expected = panel.expected
     known = now_ns is not None
     return FinalOutcome(
         station=terms.station,

@@ -4,7 +4,7 @@ No engine inspects on a line before this machine has certified it, see `engines.
 cannot be: it is used as it is where the line file allows "unproven_recipe".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from engines.detector import Detector, open_detector
 from engines.errors import EngineError
 from engines.parity import Tell
 from engines.recipe import Recipe
+from pipeline import wishes
 from pipeline.config import LineConfig
 from pipeline.keys import machine_key, public_key
 from pipeline.signatures import load_recipe
@@ -79,14 +80,14 @@ def workshop_of(state: Path, tell: Tell) -> Workshop:
     return Workshop(cache_of(state), key.sign, datetime.now(UTC).isoformat(timespec="seconds"), tell)
 
 
-def build_all(config: LineConfig, tell: Tell, load: Callable[[Path], Recipe] | None = None) -> Iterator[Built]:
-    """Build what the line's recipes lack; nothing for those that cannot be certified and need not be.
+def build_all(config: LineConfig, tell: Tell) -> Iterator[Built]:
+    """Build what the recipes lack that a start would use; nothing for those that cannot be certified and need not be.
 
     Raises:
         TaktError: a recipe or engine cannot be used at all; an engine that is refused comes with its certificate.
     """
     workshop = workshop_of(config.state, tell)
-    for path in dict.fromkeys(config.recipe_paths().values()):
-        recipe = load(path) if load else load_recipe(config, path)
+    for path in dict.fromkeys(row.place.path for row in wishes.resolved(config).values()):
+        recipe = load_recipe(config, path)
         if not unproven(config, recipe):
             yield workshop.build(recipe, choice_of(config))

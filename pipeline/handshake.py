@@ -5,6 +5,7 @@ in order. Panels are forgotten once closed, so whatever comes for them later can
 """
 
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 from pipeline.decision import decide, physical, result
@@ -14,6 +15,7 @@ from pipeline.open_panels import (
     CapturedSeen,
     Clear,
     Event,
+    Expected,
     LedgerState,
     LinkLost,
     Panel,
@@ -21,6 +23,7 @@ from pipeline.open_panels import (
     Record,
     State,
     Stopping,
+    Switched,
     Tick,
     Unrecorded,
     Unrouted,
@@ -30,6 +33,8 @@ from pipeline.open_panels import (
 from pipeline.panel_steps import close, contradicted, faulted, find, given_up, put, unwritten
 from pipeline.plcs import ACKS, SLOTS, SlotSeen
 from pipeline.triggers import triggered
+
+RECORDED = {"token", "inspector", "outcome", "fault", "digest", "recipe", "engine", "score", "limit", "batch"}
 
 
 def step(state: State, event: Event) -> tuple[State, list[Action]]:
@@ -55,6 +60,8 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             return (state if ok else _all_faulted(state, Fault.LEDGER)), []
         case Stopping():
             return _all_faulted(replace(state, stopping=True), Fault.STOPPED), []
+        case Switched(number, expected):
+            return _switched(state, number, expected)
         case Tick(now_ns):
             state, expired = _expire(state, now_ns)
             state, decided = _decide_all(state, now_ns)
@@ -70,6 +77,7 @@ def reopen(state: State, open_records: list[dict[str, Any]], now_ns: int) -> Sta
             token=record["token"],
             edge_ns=now_ns,
             deadline_ns=now_ns,
+            expected=_recorded(record),
             fault=Fault.CRASH,
             written=Outcome(record["intent"]) if record.get("intent") else None,
             reopened=True,
@@ -77,6 +85,23 @@ def reopen(state: State, open_records: list[dict[str, Any]], now_ns: int) -> Sta
         for record in open_records
     )
     return replace(state, panels=panels, triggers=state.triggers + len(panels))
+
+
+def _recorded(record: dict[str, Any]) -> Expected | None:
+    """What a trigger's record says that it was to be judged by; without bounds, since nothing is proven by it."""
+    names = [record.get(name) or "" for name in ("recipe", "calibration", "engine")]
+    return Expected(*names, low=nan, limit=nan) if all(names) else None
+
+
+# --- recipes ---
+
+
+def _switched(state: State, number: int, expected: Expected) -> tuple[State, list[Action]]:
+    """For the triggers from here on; panels in flight keep the terms that they were triggered with."""
+    before, terms = state.terms.recipes.get(number), state.terms
+    what = {"number": number, "from": vars(before) if before else None, "to": vars(expected)}
+    terms = replace(terms, recipes={**terms.recipes, number: expected})
+    return replace(state, terms=terms), [Record("recipe", what)]
 
 
 # --- what the cameras and the inspector say ---
@@ -106,7 +131,7 @@ def _captured(state: State, captured: Captured) -> tuple[State, list[Action]]:
 
 def _judged(state: State, verdict: Verdict) -> tuple[State, list[Action]]:
     panel = find(state, verdict.token)
-    what = verdict.model_dump(include={"token", "inspector", "outcome", "fault", "digest", "score", "limit", "batch"})
+    what = verdict.model_dump(include=RECORDED)
     record = Record("verdict", what | ({"late": True} if panel is None or panel.written else {}))
     if panel is None:
         return state, [record]
@@ -137,7 +162,7 @@ def _decide_all(state: State, now_ns: int) -> tuple[State, list[Action]]:
                 Write(
                     panel.slot,
                     panel.token,
-                    result(panel, outcome, fault, state.terms, now_ns),
+                    result(panel, outcome, fault, now_ns),
                     outcome,
                     fault,
                     panel.deadline_ns,

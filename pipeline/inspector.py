@@ -4,8 +4,6 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,17 +11,15 @@ from numpy.typing import NDArray
 
 from engines.detector import Detector, Finding, GeometryError
 from engines.errors import EngineError
-from engines.integrity import History
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
-from pipeline.engine_room import opened
+from pipeline.detectors import Detectors, open_detectors
 from pipeline.evidence import EvidenceSender
 from pipeline.frames import Held, Reader, combined_digest, digest_of
 from pipeline.log import logger
-from pipeline.messages import Fault, ImageSet, Outcome, Presence, Trigger, Verdict
+from pipeline.messages import Fault, ImageSet, Outcome, Presence, Trigger, Verdict, Wanted
 from pipeline.metrics import Metrics, Reading
 from pipeline.plcs import SLOTS
-from pipeline.signatures import load_recipe
 from pipeline.stage import Life
 from pipeline.verdicts import Judged, note, verdict_of
 
@@ -46,26 +42,6 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
             inspector.turn(time.monotonic_ns())
             state = ("error", inspector.sick) if inspector.sick else ("ready", "")
             life.tell(*state, inspector.counters())
-
-
-@contextmanager
-def open_detectors(config: LineConfig) -> Iterator[dict[str, Detector]]:
-    """Every recipe of the line file, loaded and warm, by its hash."""
-    with ExitStack() as stack:
-        found = {}
-        for path in config.recipe_paths().values():
-            recipe = load_recipe(config, path)
-            found[recipe.hash] = stack.enter_context(opened(config, recipe))
-            found[recipe.hash].warm()
-            if not recipe.signed_by:
-                LOG.warning("recipe is not signed by anybody trusted, which is allowed", extra={"recipe": str(path)})
-            if not found[recipe.hash].checks_integrity:
-                LOG.warning("recipe has no integrity limits; add them with takt relearn", extra={"recipe": str(path)})
-            if not found[recipe.hash].proves_itself:
-                LOG.warning(
-                    "recipe has no golden defects: a sick engine would not be seen", extra={"recipe": str(path)}
-                )
-        yield found
 
 
 @dataclass
@@ -98,20 +74,20 @@ class Inspector:
     config: LineConfig
     name: str
     bus: Bus
-    detectors: dict[str, Detector]
+    detectors: Detectors
     metrics: Metrics = field(default_factory=Metrics)
     joins: dict[str, Join] = field(default_factory=dict)
     reader: Reader = field(default_factory=Reader)
-    history: History = field(default_factory=History)
     carried_ns: list[int] = field(default_factory=list)  # capture ready -> received, the newest ones
     panels: int = 0
     gone: int = 0  # sets whose slot was reclaimed or that nobody asked for
     sick: str = ""  # why the engine's answers mean nothing; empty while they do
     proved_ns: int = 0  # the engine's last answer
+    longest_ms: float = 0.0  # of all turns of the loop
     _told_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.control = self.bus.dealer(self.config.socket("control"), ["triggers"])
+        self.control = self.bus.dealer(self.config.socket("control"), ["triggers", "recipes"])
         most = max(camera.slots for camera in self.config.cameras)  # all that wait are one batch; the ring bounds them
         largest = int(max(camera.slot_mb for camera in self.config.cameras) * 1e6)
         self.images = self.bus.pull(self.config.socket(f"images-{self.name}"), "images", most, largest)
@@ -121,10 +97,8 @@ class Inspector:
         """Everything that is ready now, in as few network calls as there are recipes among it."""
         self._tell(now_ns)
         for received in self.control.drain():
-            if isinstance(received.message, Trigger) and self._is_ours(received.message):
-                self._join(received.message.token, now_ns).trigger = received.message
-            else:
-                self.control.refuse(received, "a trigger of another station or for another inspector")
+            self._told(received, now_ns)
+        self.detectors.turn({join.trigger.recipe for join in self.joins.values() if join.trigger})
         for received in self.images.drain():
             self._arrived(received, now_ns)
         ready = [token for token, join in self.joins.items() if join.complete()]
@@ -135,11 +109,21 @@ class Inspector:
             self._prove()
         self._expire(now_ns)
         self.evidence.tell()
+        self.longest_ms = max(self.longest_ms, (time.monotonic_ns() - now_ns) / 1e6)
+
+    def _told(self, received: Received, now_ns: int) -> None:
+        match received.message:
+            case Trigger() as trigger if self._is_ours(trigger):
+                self._join(trigger.token, now_ns).trigger = trigger
+            case Wanted() as wanted if wanted.station == self.config.station:
+                self.detectors.want(wanted)
+            case _:
+                self.control.refuse(received, "a message of another station or for another inspector")
 
     def counters(self) -> dict[str, int | float]:
-        calls = sum(detector.network_calls for detector in self.detectors.values())
         carried = float(np.median(self.carried_ns)) / 1e6 if self.carried_ns else 0.0
-        counted: dict[str, int | float] = {"panels": self.panels, "network_calls": calls, "sets_gone": self.gone}
+        counted: dict[str, int | float] = {"panels": self.panels, "network_calls": self.detectors.calls}
+        counted |= {"sets_gone": self.gone, "longest_turn_ms": round(self.longest_ms, 1)}
         counted["messages_dropped"] = self.control.dropped.total() + self.images.dropped.total()
         return counted | {"carried_ms": carried, "evidence_dropped": self.evidence.dropped}
 
@@ -167,9 +151,8 @@ class Inspector:
             pid=os.getpid(),
             credits=max(detector.max_batch - len(self.joins), 0),
             batch_ms=math.ceil(1000 * max(one.batch_s for one in self.detectors.values())),
-            calibration=detector.calibration_hash,
-            recipe=detector.recipe_hash,
-            engine=detector.engine_hash,
+            loaded=self.detectors.loaded(),
+            refused=self.detectors.refusals(),
         )
         self.control.send("presence", here)
 
@@ -223,11 +206,12 @@ class Inspector:
         try:
             panel.pixels = _stacked(panel.sets)
             detector.check(panel.pixels)
+            self.detectors.offer(panel.pixels)
         except GeometryError as error:
             LOG.warning("set does not fit", extra={"token": panel.trigger.token, "why": str(error)})
             panel.fault = Fault.GEOMETRY
             return
-        if damage := detector.integrity(panel.pixels, self.history):
+        if damage := detector.integrity(panel.pixels, self.detectors.history(panel.trigger.recipe)):
             panel.fault = Fault(damage.cause.value)
             which = {"token": panel.trigger.token, "cause": damage.cause.value}
             LOG.warning("set is damaged", extra=which | {"channels": detector.channels(damage.channels)})

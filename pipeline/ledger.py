@@ -36,6 +36,7 @@ STEPS = (
     "ack",
     "outcome",
     "state",
+    "recipe",
     "anchor",
     "folded",
 )

@@ -247,6 +247,35 @@ class FinalOutcome(Message):
     latency_ms: float  # trigger edge to the PLC's acknowledgement; nan without one
 
 
+class RecipeAt(Message):
+    """A recipe and the folder that it lies in."""
+
+    recipe: str
+    path: str
+
+
+class Wanted(Message):
+    """From the bridge to the inspectors, on a change and now and then: the recipes to hold open, and no others."""
+
+    station: Name
+    recipes: Annotated[tuple[RecipeAt, ...], Strict(False)]  # in the order in which they are needed
+
+
+class Loaded(Message):
+    """A recipe that an inspector holds open, warm and proven: what its verdicts would name."""
+
+    recipe: str
+    calibration: str
+    engine: str
+
+
+class Refusal(Message):
+    """A recipe that an inspector was to open and does not take."""
+
+    recipe: str
+    why: Annotated[str, Field(max_length=400)]
+
+
 class Presence(Message):
     """From captures and inspectors to the bridge, at every loop turn and at least every 50 ms."""
 
@@ -257,9 +286,8 @@ class Presence(Message):
     pid: Count = 0  # of a process whose end can be watched on its host; 0: not known
     credits: Count = 0  # panels an inspector takes now
     batch_ms: Count = 0  # what an inspector's largest batch took at most when its engines were warmed
-    recipe: str = ""
-    calibration: str = ""
-    engine: str = ""
+    loaded: Annotated[tuple[Loaded, ...], Strict(False)]  # empty for a capture
+    refused: Annotated[tuple[Refusal, ...], Strict(False)] = ()
 
 
 class Health(Message):
@@ -298,7 +326,8 @@ TOPICS = {
     "captured": Topic(Captured, queue=64, max_bytes=4_096),
     "images": Topic(ImageSet, queue=1, max_bytes=8_192, behind=1),
     "verdicts": Topic(Verdict, queue=64, max_bytes=65_536),
-    "presence": Topic(Presence, queue=64, max_bytes=4_096),
+    "presence": Topic(Presence, queue=64, max_bytes=32_768),
+    "recipes": Topic(Wanted, queue=16, max_bytes=32_768),
     "evidence": Topic(Evidence, queue=4, max_bytes=16_384),
     "outcomes": Topic(FinalOutcome, queue=256, max_bytes=65_536),
     "health": Topic(Health, queue=16, max_bytes=16_384),

@@ -45,6 +45,7 @@ def _times(name: str, text: str, *by: str, labels: tuple[str, ...] = ()) -> Seri
 
 
 BRIDGE, CAPTURE, INSPECTOR, ARCHIVER, SUPERVISOR = "plc_bridge", "capture", "inspector", "archiver", "supervisor"
+SWAPS = [("switched",), ("refused",)]
 OUTCOMES = [*product([Outcome.PASS, Outcome.REJECT], [""]), *product([Outcome.REJECT], Fault)]
 NO_OUTCOME = "Open panels that should have had an outcome by now; 0 on a sound line"
 STEPS = "Duration of one step of a stage's work; of a camera's set or a panel, by `step`"
@@ -62,6 +63,9 @@ SERIES = {
     "late_verdicts": _counter("late_verdicts", "Verdicts for a panel that was decided already", BRIDGE),
     "alarms": _counter("alarms", "Panels of which a person must look where they went", BRIDGE),
     "latency_seconds": _times("latency", "Trigger edge to the PLC's acknowledgement", BRIDGE),
+    "recipe_swaps": _counter(
+        "recipe_swaps", "Recipes asked for that took over, or were refused", BRIDGE, labels=("result",), known=SWAPS
+    ),
     # --- the PLC and the ledger ---
     "line_ready": _gauge("line_ready", "1 while the line may pass panels", BRIDGE),
     "line_state": _gauge("line_state", "State in the PLC's register, numbered as in OPC 40100-1", BRIDGE),

@@ -36,7 +36,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the line file and the recipes fix. Times in nanoseconds, from the trigger edge."""
+    """What the line file and the recipes fix. Times in nanoseconds, from the trigger edge.
+
+    `recipes` are those of the next trigger: a panel in flight keeps what it was triggered with.
+    """
 
     station: str
     cameras: tuple[str, ...]
@@ -58,6 +61,7 @@ class Panel:
     token: str
     edge_ns: int
     deadline_ns: int  # a PASS is written before this, or never
+    expected: Expected | None  # the terms of its trigger, to its end; None: the number was not known then
     inspector: str | None = None
     captured: tuple[tuple[str, str], ...] = ()  # camera, digest
     verdict: Verdict | None = None
@@ -171,6 +175,14 @@ class Stopping:
 
 
 @dataclass(frozen=True)
+class Switched:
+    """Another recipe answers to a number of the PLC, for the triggers from here on."""
+
+    number: int
+    expected: Expected
+
+
+@dataclass(frozen=True)
 class Tick:
     now_ns: int
 
@@ -213,5 +225,7 @@ class Publish:
     outcome: FinalOutcome
 
 
-Event = PlcSeen | CapturedSeen | VerdictSeen | Unrouted | Unrecorded | LinkLost | LedgerState | Stopping | Tick
+Event = (
+    PlcSeen | CapturedSeen | VerdictSeen | Unrouted | Unrecorded | LinkLost | LedgerState | Stopping | Switched | Tick
+)
 Action = Record | Route | Write | Clear | Publish

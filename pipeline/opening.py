@@ -4,14 +4,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from engines.station import IDENTITY
+from pipeline import wishes
+from pipeline.candidates import expected_of, loaded
 from pipeline.config import LineConfig
-from pipeline.engine_room import engine_hash
 from pipeline.handshake import reopen
-from pipeline.open_panels import Expected, Shown, State, Terms
+from pipeline.open_panels import Shown, State, Terms
 from pipeline.plcs import SLOTS
 from pipeline.recount import newest
-from pipeline.signatures import load_recipe
 
 MS = 1_000_000
 
@@ -19,12 +18,8 @@ MS = 1_000_000
 def terms_of(config: LineConfig) -> Terms:
     """What every panel is held against, known from the recipes on disk and not from the inspector."""
     timing = config.timing
-    expected = {}
-    for number, path in config.recipe_paths().items():
-        recipe = load_recipe(config, path)
-        limits = recipe.manifest.limits
-        bounds = (limits.low, limits.image, recipe.manifest.mm_per_px)
-        expected[number] = Expected(recipe.hash, IDENTITY.hash, engine_hash(config, recipe), *bounds)
+    rows = wishes.in_use(config)
+    expected = {number: expected_of(config, loaded(config, row.place)) for number, row in rows.items()}
     cameras = tuple(camera.name for camera in config.cameras)
     window = (timing.window_ms * MS, timing.margin_ms * MS, timing.ack_ms * MS)
     apart = (timing.early_ms * MS, timing.exposure_ms * MS, timing.takt_ms * MS)

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.messages import Fault, Outcome
 
 Record = dict[str, Any]
-NEVER_LEFT_OUT = ("file", "start", "folded", "trigger", "outcome")
+NEVER_LEFT_OUT = ("file", "start", "recipe", "folded", "trigger", "outcome")
 
 
 def size_of(record: Record) -> int:

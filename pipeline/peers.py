@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config import LineConfig
 from pipeline.curve import is_local
-from pipeline.messages import Presence
+from pipeline.messages import Loaded, Presence
 from pipeline.open_panels import Panel
 from pipeline.stages import inspectors
 
@@ -62,12 +62,16 @@ class Seen:
     presence: Presence
     at_ns: int
 
+    def holds(self, needed: frozenset[Loaded]) -> bool:
+        return needed <= frozenset(self.presence.loaded)
+
 
 @dataclass
 class Peers:
     """The stages that the bridge needs, and which inspector gets the next panel."""
 
     config: LineConfig
+    needed: frozenset[Loaded] = frozenset()  # what an inspector holds that may get panels
     _seen: dict[str, Seen] = field(default_factory=dict)
     _lifelines: Lifelines = field(default_factory=Lifelines)
     _assigned: str | None = None
@@ -86,8 +90,13 @@ class Peers:
         return names
 
     def inspectors(self, now_ns: int) -> list[str]:
-        """Those whose last loop turn is young and whose engine is well."""
-        return [name for name in inspectors(self.config) if self._young(name, now_ns)]
+        """Those whose last loop turn is young, whose engine is well, and who hold every recipe in use."""
+        young = [name for name in inspectors(self.config) if self._young(name, now_ns)]
+        return [name for name in young if self._seen[name].holds(self.needed)]
+
+    def ready(self, now_ns: int) -> dict[str, Presence]:
+        """What they said last."""
+        return {name: self._seen[name].presence for name in self.inspectors(now_ns)}
 
     def captures_missing(self, now_ns: int) -> list[str]:
         captures = [f"capture_{camera.name}" for camera in self.config.cameras]

@@ -42,6 +42,7 @@ from pipeline.peers import Peers, waits_for
 from pipeline.plcs import SLOTS, LineStatus, Plc
 from pipeline.stage import Life
 from pipeline.stages import connecting
+from pipeline.swaps import Swaps, needed
 
 LOG = logger("plc_bridge")
 BEAT_NS = 50_000_000
@@ -78,6 +79,7 @@ class Bridge:
     key: MachineKey
     metrics: Metrics = field(default_factory=Metrics)
     peers: Peers = field(init=False)
+    swaps: Swaps = field(init=False)
     linked: bool = False
     link_text: str = ""
     was_ready: bool = False
@@ -93,6 +95,7 @@ class Bridge:
 
     def __post_init__(self) -> None:
         self.peers = Peers(self.config)
+        self.swaps = Swaps(self.config, self.metrics)
         names = frozenset(connecting(self.config))
         self.control = self.bus.router(self.config.bridge_socket, ["captured", "verdicts", "presence"], names)
         self.outcomes = self.bus.pub(self.config.bus.outcomes, "outcomes")
@@ -104,6 +107,7 @@ class Bridge:
 
     def open(self) -> None:
         """The first records; a ledger that cannot be written keeps the line from being ready, not from starting."""
+        self.swaps.open(self.state)
         self._record("start", terms=terms_record(self.state.terms))
         self._keep_ledger(time.monotonic_ns())
 
@@ -117,6 +121,7 @@ class Bridge:
             if isinstance(received.message, Health):
                 self._archived_ns = now_ns if received.message.state == "ready" else None
         self._step(Tick(time.monotonic_ns()))
+        self._swap(time.monotonic_ns())
         self._look_at_plc()
         self._beat_if_due(time.monotonic_ns())
         self._keep_ledger(time.monotonic_ns())
@@ -133,9 +138,18 @@ class Bridge:
             case _:
                 self.control.refuse(received, f"{received.topic} of another stage")
 
+    def _swap(self, now_ns: int) -> None:
+        """Between two looks at the PLC: what takes over does so for the triggers of the next one."""
+        self.peers.needed = needed(self.state.terms.recipes.values())
+        for switched in self.swaps.turn(now_ns, self.peers.ready(now_ns)):
+            self._step(switched)
+            self.peers.needed = needed(self.state.terms.recipes.values())
+        self.swaps.tell(self.control, self.state, now_ns)
+
     def _fell(self, name: str) -> None:
         """A process has ended: the PLC hears it first, and the panels that wait for its word are rejects now."""
         LOG.error("stage lost", extra={"which": name})
+        self.swaps.fell(name)
         self._beat_if_due(time.monotonic_ns())
         for panel in self.state.panels:
             if waits_for(panel, name):

@@ -12,6 +12,8 @@ from pipeline.ledger import FORMAT, GENESIS, STEPS, ledger_files, line_hash, tai
 from pipeline.messages import Fault, Outcome
 from pipeline.plcs import SLOTS
 
+Names = tuple[str, str, str]  # recipe, calibration, engine
+
 
 @dataclass
 class Count:
@@ -30,6 +32,7 @@ class Count:
     left_out: int = 0  # records of details that were not written then
     last_seq: int | None = None  # of the newest trigger
     shown: dict[int, tuple[int, str]] = field(default_factory=dict)  # slot: sequence, token until it is acknowledged
+    in_force: dict[int, Names] | None = None  # by the PLC's number; None: no start stands in what was read
     first: int | None = None  # number of the first record, where it is one
     broken_at: int | None = None  # how many lines stand before the first broken one
     anchors: list[Anchor] = field(default_factory=list)
@@ -145,6 +148,8 @@ def _broken(record: dict[str, Any] | None, previous: str | None, number: int | N
 
 def _count(count: Count, record: dict[str, Any]) -> str | None:
     """Add one record; what it says must be possible."""
+    if record["step"] in ("start", "recipe"):
+        return _follow(count, record)
     if record["step"] == "trigger":
         count.triggers += 1
         if record["token"] in count.open:
@@ -153,15 +158,18 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
         count.last_seq = record["seq"]
         if not record.get("skipped"):
             count.shown[record["seq"] % SLOTS] = (record["seq"], record["token"])
-        return None
+        return _of_another_recipe(count, record)
     if record["step"] == "folded":
         return _add_folded(count, record)
     if record["step"] == "intent" and record["token"] in count.open:
         count.open[record["token"]]["intent"] = record["outcome"]
     if record["step"] != "outcome":
         return None
-    if count.open.pop(record["token"], None) is None:
+    trigger = count.open.pop(record["token"], None)
+    if trigger is None:
         return "an outcome without an open trigger"
+    if "recipe" in trigger and _names(record) != _names(trigger):
+        return "an outcome of another recipe or engine than its trigger's"
     count.outcomes[record["seq"]] = record
     if record.get("acknowledged") and count.shown.get(record["seq"] % SLOTS) == (record["seq"], record["token"]):
         count.shown[record["seq"] % SLOTS] = (record["seq"], "")
@@ -172,6 +180,40 @@ def _count(count: Count, record: dict[str, Any]) -> str | None:
     else:
         count.rejected += 1
     return None
+
+
+def _follow(count: Count, record: dict[str, Any]) -> str | None:
+    """Which recipe answers to which number of the PLC, from one start of a bridge to the next."""
+    if record["step"] == "start":
+        terms = record.get("terms")
+        count.in_force = _told(terms) if isinstance(terms, dict) else None
+        return None
+    number, before, after = record.get("number"), record.get("from"), record.get("to")
+    if not isinstance(number, int) or not isinstance(after, dict) or not isinstance(before, dict | None):
+        return "a swap of nothing that can be followed"
+    if count.in_force is None:
+        return None
+    if count.in_force.get(number) != (_names(before) if before else None):
+        return "a swap from a recipe that was not in force"
+    count.in_force[number] = _names(after)
+    return None
+
+
+def _told(terms: dict[str, Any]) -> dict[int, Names]:
+    pairs = terms.items()
+    return {int(number): _names(one) for number, one in pairs if number.isdecimal() and isinstance(one, dict)}
+
+
+def _names(record: dict[str, Any]) -> Names:
+    return (str(record.get("recipe", "")), str(record.get("calibration", "")), str(record.get("engine", "")))
+
+
+def _of_another_recipe(count: Count, trigger: dict[str, Any]) -> str | None:
+    """Nothing where what was in force is not known, or where an older ledger names no recipe with its triggers."""
+    if count.in_force is None or "recipe" not in trigger:
+        return None
+    known = count.in_force.get(trigger.get("recipe_no", -1), ("", "", ""))
+    return None if _names(trigger) == known else "a trigger for a recipe or engine that was not in force"
 
 
 def _add_folded(count: Count, record: dict[str, Any]) -> None:

@@ -30,6 +30,17 @@ def refuse(config: LineConfig, recipes: Mapping[int, Recipe], cameras: Iterable[
             raise ConfigError("cameras.settings.loop: a replay without end shows no panel of this line: take it out")
 
 
+def check_channels(config: LineConfig, recipe: Recipe) -> None:
+    """The cameras deliver what the recipe was taught on, in its order."""
+    ours = [channel for camera in config.cameras for channel in camera.channels]
+    theirs = [channel.name for channel in recipe.manifest.channels]
+    if ours != theirs:
+        raise ConfigError(
+            f"cameras deliver {', '.join(ours)}; recipe {recipe.path.name} was taught on {', '.join(theirs)}:"
+            " put the channels into that order, or teach again"
+        )
+
+
 def _check_smallest_defect(recipe: Recipe) -> None:
     """A minimum area above the smallest golden defect would hide that defect, and all like it."""
     limits = recipe.manifest.limits

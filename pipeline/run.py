@@ -31,7 +31,7 @@ def run_line(config: LineConfig, console: Console) -> dict[str, Any]:
         TaktError: it cannot start, or a stage fell too often.
     """
     for found in check_line(config):
-        if found.startswith("allowed"):
+        if found.startswith(("allowed", "wish")):
             console.print(f"[yellow]{found}[/]", highlight=False)
         if found.startswith("metrics"):
             console.print(found, highlight=False, soft_wrap=True)

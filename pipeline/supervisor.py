@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline import wishes
 from pipeline.bus import Bus
 from pipeline.claim import claim
 from pipeline.config import LineConfig
@@ -213,6 +214,7 @@ class Supervisor:
         except OSError as error:
             raise ConfigError(f"{self.config.run_dir}: {error.strerror}: remove what is there") from None
         self._run_file.write_text(self.config.model_dump_json())
+        wishes.stand(self.config, wishes.resolved(self.config))
         for camera in self.config.cameras:
             create_ring(self.config.ring(camera.name), camera.slots, int(camera.slot_mb * 1e6))
         for pool in pools(self.config):

@@ -99,7 +99,8 @@ def _missed(state: State, seen: SlotSeen, last: int, now_ns: int) -> tuple[State
 
 def _ghost(state: State, seen: SlotSeen, now_ns: int, why: dict[str, Any]) -> tuple[State, list[Action]]:
     """A trigger that was never taken up; its name holds the time, because a restarted PLC uses its numbers again."""
-    ghost = Panel(seen.trigger_seq % SLOTS, seen, f"missed-{seen.trigger_seq}-{now_ns}", 0, 0)
+    token, expected = f"missed-{seen.trigger_seq}-{now_ns}", state.terms.recipes.get(seen.recipe_no)
+    ghost = Panel(seen.trigger_seq % SLOTS, seen, token, 0, 0, expected)
     state, closed = close(
         replace(state, triggers=state.triggers + 1), ghost, Outcome.REJECT, Fault.MISSED_TRIGGER, None
     )
@@ -115,7 +116,8 @@ def _opened(
         state, closed = given_up(state, left)
         actions += closed
     patience = min(terms.window_ns, seen.window_ms * 1_000_000) if seen.window_ms else terms.window_ns
-    panel = Panel(slot, seen, token, event.now_ns, event.now_ns + patience - terms.margin_ns, event.inspector)
+    deadline_ns, expected = event.now_ns + patience - terms.margin_ns, terms.recipes.get(seen.recipe_no)
+    panel = Panel(slot, seen, token, event.now_ns, deadline_ns, expected, event.inspector)
     panel = replace(panel, fault=fault or _fault_at_start(state, panel, event))
     state = _parted(state, event)
     newest = Edge(token, event.since_ns, event.now_ns)
@@ -136,7 +138,7 @@ def _fault_at_start(state: State, panel: Panel, event: PlcSeen) -> Fault | None:
         return Fault.STOPPED
     if not state.ledger_ok:
         return Fault.LEDGER
-    if panel.seen.recipe_no not in state.terms.recipes:
+    if panel.expected is None:
         return Fault.RECIPE
     return None if panel.inspector else Fault.UNROUTABLE
 
@@ -165,7 +167,7 @@ def _parted(state: State, event: PlcSeen) -> State:
 
 def _trigger(terms: Terms, panel: Panel) -> Trigger:
     """The announcement; a panel that is a reject already has no inspector, and its frames go nowhere."""
-    expected = terms.recipes.get(panel.seen.recipe_no)
+    expected = panel.expected
     return Trigger(
         station=terms.station,
         token=panel.token,
@@ -181,10 +183,14 @@ def _trigger(terms: Terms, panel: Panel) -> Trigger:
 
 
 def _identity(panel: Panel) -> dict[str, Any]:
+    """Which panel, and what it is to be judged by."""
     return {
         "token": panel.token,
         "seq": panel.seq,
         "panel_id": panel.seen.panel_id,
         "recipe_no": panel.seen.recipe_no,
         "edge_ns": panel.edge_ns,
+        "recipe": panel.expected.recipe if panel.expected else "",
+        "calibration": panel.expected.calibration if panel.expected else "",
+        "engine": panel.expected.engine if panel.expected else "",
     }

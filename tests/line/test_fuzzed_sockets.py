@@ -52,7 +52,7 @@ def spoken(line: Line) -> dict[str, tuple[int, list[bytes]]]:
         recipe="r", calibration="c", engine="e", score=0.1, limit=0.2, defects=(), mask=None, batch=1,
         timing=Timing(joined_ns=0, started_ns=0, network_ns=0, decided_ns=0),
     )  # fmt: skip
-    here = Presence(station="toy", stage="stranger", role="inspector", ready=True, credits=9)
+    here = Presence(station="toy", stage="stranger", role="inspector", ready=True, credits=9, loaded=())
     image_set = ImageSet(station="toy", token=token, camera="top", frames=frames, exposed_ns=0, ready_ns=0)
     about = {"station": "toy", "token": token, "seq": 1, "panel_id": "P1", "reason": "reject"}
     kept = Evidence(**about, cameras=("top",), frames=(pool,), map=None)

@@ -34,6 +34,7 @@ HANDSHAKE = [
     "test_handshake_count.py",
     "test_handshake_conflicts.py",
     "test_handshake_guards.py",
+    "test_handshake_swap.py",
     "test_handshake_exploration.py",
     "test_handshake_property.py",
     "test_late_looks.py",

@@ -1,7 +1,7 @@
 """What can happen in `handshake_world`: a turn of the bridge, a lost link, a restart, and what stages say."""
 
 from handshake_messages import report, said, token_of
-from handshake_parts import INSPECTOR
+from handshake_parts import INSPECTOR, OTHER
 from handshake_world import (
     FIRST_SEQ,
     GIVEN_UP,
@@ -78,7 +78,8 @@ def restarted(world: World) -> World:
     """The bridge is killed; a new one knows the ledger and nothing else."""
     world = spoiled(world)
     records = [
-        {"token": token_of(number), "seq": book.seq, "panel_id": "", "recipe_no": book.recipe_no, "intent": book.intent}
+        {"token": token_of(number), "seq": book.seq, "panel_id": "", "recipe_no": book.recipe_no}
+        | {"intent": book.intent, **_names(book)}
         for number, book in enumerate(world.books)
         if book.open
     ]
@@ -86,8 +87,19 @@ def restarted(world: World) -> World:
     world = world._replace(books=tuple(aged))  # the new bridge gives them no time, but waits for the acknowledgement
     taken = [book for book in world.books if book.edge_ns >= 0]
     shown = known({book.slot: (book.seq, book.closed and book.told) for book in taken})
-    state = State(world.place.terms, last_seq=taken[-1].seq if taken else FIRST_SEQ, shown=shown)
+    state = State(world.state.terms, last_seq=taken[-1].seq if taken else FIRST_SEQ, shown=shown)
     return connected(world._replace(state=reopen(state, records, world.now_ns)))
+
+
+def _names(book: Book) -> dict[str, str]:
+    """As in the trigger's record."""
+    by = book.by
+    return {"recipe": by.recipe, "calibration": by.calibration, "engine": by.engine} if by else {}
+
+
+def right(book: Book) -> str:
+    """The verdict that passes this panel: by the recipe that it was triggered for."""
+    return "new" if book.by is OTHER else "good"
 
 
 def reported(world: World, number: int, camera: str, kind: str) -> World:
@@ -102,8 +114,8 @@ def judged(world: World, number: int, kind: str) -> World:
     """The same found by another inspector contradicts nothing, but alone it proves nothing."""
     book = world.books[number]
     if book.open and book.intent is None:
-        good = kind == "good"
-        contradicts = not good and not (kind == "inspector" and book.good)
+        good = kind == right(book)
+        contradicts = not good and not (kind == "inspector" and book.good and right(book) == "good")
         book = book._replace(good=book.good or good, wrong=book.wrong or contradicts)
     return tell(put(world, number, book), VerdictSeen(said(number, kind, world.place.terms.cameras)))
 

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from handshake_parts import BAD, OTHER, captured, verdict
+from handshake_parts import BAD, NEW, OTHER, captured, verdict
 
 from pipeline.frames import combined_digest
 from pipeline.messages import Captured, Fault, Verdict
@@ -23,12 +23,14 @@ def report(number: int, camera: str, kind: str) -> Captured:
 
 @cache
 def said(number: int, kind: str, cameras: tuple[str, ...]) -> Verdict:
-    """What the inspector says of a panel: good, or one of `WRONG`."""
+    """What the inspector says of a panel: good, the same by the recipe that took over (new), or one of `WRONG`."""
 
     def digest(of: int) -> dict[str, Any]:
         return {"digest": combined_digest([report(of, camera, "good").digest for camera in cameras])}
 
-    changes = digest(number) | (digest(number + 1) if kind == "neighbour" else WRONG.get(kind, {}))
+    changes = digest(number) | (
+        digest(number + 1) if kind == "neighbour" else NEW if kind == "new" else WRONG.get(kind, {})
+    )
     return verdict(token_of(number), **changes)
 
 

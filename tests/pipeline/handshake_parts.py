@@ -19,6 +19,7 @@ from pipeline.open_panels import (
     Route,
     Shown,
     State,
+    Switched,
     Terms,
     Tick,
     VerdictSeen,
@@ -31,6 +32,7 @@ STATION, INSPECTOR, CAMERAS = "cell_1", "inspector", ("top", "side")
 RECIPE_NO, OTHER_NO = 3, 4
 EXPECTED = Expected("recipe-a", "calibration-a", "ab12ef" * 5, low=0.1, limit=0.5, mm_per_px=0.05)
 OTHER = Expected("recipe-b", "calibration-b", "0c0c0c" * 5, low=0.1, limit=0.5)
+NEW = {"recipe": OTHER.recipe, "calibration": OTHER.calibration, "engine": OTHER.engine}  # a verdict by `OTHER`
 KNOWN = {RECIPE_NO: EXPECTED, OTHER_NO: OTHER}
 TERMS = Terms(STATION, CAMERAS, KNOWN, 1000 * MS, 40 * MS, 500 * MS, 100 * MS, 0, 0)  # panels may follow at once
 DEADLINE_MS, GIVE_UP_MS = 960, 1501  # of a panel that was triggered at 0
@@ -104,6 +106,10 @@ class Desk:
         self.state, actions = step(self.state, event)
         self.actions += actions
         return actions
+
+    def switch(self, expected: Expected, number: int = RECIPE_NO) -> None:
+        """Another recipe takes over."""
+        self.tell(Switched(number, expected))
 
     def look(self) -> list[Action]:
         """The bridge reads the PLC."""

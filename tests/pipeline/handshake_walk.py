@@ -4,10 +4,24 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from handshake_happenings import connected, judged, reported, restarted, turn, unrouted
+from handshake_happenings import connected, judged, reported, restarted, right, turn, unrouted
 from handshake_messages import report, said, token_of
 from handshake_parts import RECIPE_NO
-from handshake_world import PAST_WINDOW, UNIT, UNKNOWN_NO, Book, Place, World, ensure, lost, put, spoiled, start, tell
+from handshake_world import (
+    PAST_WINDOW,
+    UNIT,
+    UNKNOWN_NO,
+    Book,
+    Place,
+    World,
+    ensure,
+    lost,
+    put,
+    spoiled,
+    start,
+    swapped,
+    tell,
+)
 
 from pipeline.messages import Outcome
 from pipeline.open_panels import LedgerState, Panel, Stopping
@@ -41,6 +55,8 @@ def successors(world: World) -> Iterator[World]:
         if _decidable(world, book):
             yield decided(world, number, alive=True, told=True)
     yield from _recoveries(world)
+    if world.swaps < world.place.swaps:
+        yield swapped(world)
     if world.mishaps < world.place.mishaps:
         yield from (after._replace(mishaps=world.mishaps + 1) for after in _mishaps(world))
 
@@ -50,12 +66,12 @@ def _messages(world: World, number: int, book: Book) -> Iterator[World]:
     cameras = world.place.terms.cameras
     if book.open and book.intent is None and not book.spoiled:
         yield from (reported(world, number, camera, "good") for camera in cameras)
-        yield judged(world, number, "good")
+        yield judged(world, number, right(book))
         return
     before = world.state
     for camera in cameras:
         world = reported(world, number, camera, "good")
-    world = judged(world, number, "good")
+    world = judged(world, number, right(book))
     if book.open:
         yield turn(world)
     else:
@@ -105,6 +121,8 @@ def _mishaps_of(world: World, number: int, book: Book) -> Iterator[World]:
         return
     after = [reported(world, number, world.place.terms.cameras[0], kind) for kind in ("other", "fault")]
     after += [judged(world, number, kind) for kind in world.place.wrong[number]]
+    if world.place.swaps:  # found by the one that has taken over, or by the one before
+        after.append(judged(world, number, "good" if right(book) == "new" else "new"))
     after.append(unrouted(world, number))
     yield from after if book.intent is None else map(turn, after)
 
@@ -152,7 +170,7 @@ def key(world: World) -> tuple[Any, ...]:
         parts.sort()
     state = world.state
     crowds = state.newest is not None and world.now_ns - state.newest.seen_ns < state.terms.takt_ns
-    return *parts, crowds, world.mishaps, world.linked, world.inspector, state.ledger_ok, state.stopping
+    return *parts, crowds, world.mishaps, world.swaps, world.linked, world.inspector, state.ledger_ok, state.stopping
 
 
 def _part(world: World, number: int, book: Book, panel: Panel | None) -> tuple[Any, ...]:
@@ -163,7 +181,8 @@ def _part(world: World, number: int, book: Book, panel: Panel | None) -> tuple[A
     if panel is None:
         return 1, plc, book.closed
     left = max((panel.deadline_ns - world.now_ns) // UNIT, -PAST_WINDOW)
-    bridge = left, bool(panel.fault), panel.written or "", panel.reopened, book.intent or ""
+    by = panel.expected.recipe if panel.expected else ""
+    bridge = left, by, bool(panel.fault), panel.written or "", panel.reopened, book.intent or ""
     if panel.fault or panel.written:  # what else was said of it changes nothing any more, as `_messages` sees
         return 2, plc, bridge, book.spoiled
     return 3, plc, bridge, _heard(number, panel, world.place), tuple(sorted(book.sets)), book.good, book.wrong
@@ -171,6 +190,6 @@ def _part(world: World, number: int, book: Book, panel: Panel | None) -> tuple[A
 
 def _heard(number: int, panel: Panel, where: Place) -> tuple[Any, ...]:
     sets = tuple(sorted((camera, digest == report(number, camera, "good").digest) for camera, digest in panel.captured))
-    kinds = ("good", *where.wrong[number])
+    kinds = ("good", "new", *where.wrong[number])
     said_so = tuple(kind for kind in kinds if panel.verdict is said(number, kind, where.terms.cameras))
     return sets, said_so

@@ -8,7 +8,7 @@ from what was sent and never from what the bridge thinks; every action of the br
 from typing import Any, NamedTuple
 
 from handshake_messages import token_of
-from handshake_parts import EXPECTED, RECIPE_NO, STATION
+from handshake_parts import EXPECTED, OTHER, RECIPE_NO, STATION
 
 from pipeline.handshake import step
 from pipeline.messages import Fault, Outcome
@@ -16,6 +16,7 @@ from pipeline.open_panels import (
     Action,
     Clear,
     Event,
+    Expected,
     LedgerState,
     LinkLost,
     Publish,
@@ -23,6 +24,7 @@ from pipeline.open_panels import (
     Route,
     Shown,
     State,
+    Switched,
     Terms,
     Unrecorded,
     Write,
@@ -43,6 +45,7 @@ class Book(NamedTuple):
     recipe_no: int = RECIPE_NO
     triggered_ns: int = -1  # by the PLC; -1: not yet
     edge_ns: int = -1  # when a bridge saw it
+    by: Expected | None = None  # what answered to its number when a bridge saw it
     sets: frozenset[str] = frozenset()  # cameras whose complete set came before a result was written
     good: bool = False  # and the expected verdict on just these
     wrong: bool = False  # or something that contradicts it: no pass, at the latest at the deadline
@@ -63,12 +66,15 @@ class Book(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What does not change: how many cameras, which sequences, which kinds of wrong verdicts, how many mishaps."""
+    """What does not change: how many cameras, which sequences, which kinds of wrong verdicts, how many mishaps, and
+    swaps of the recipe.
+    """
 
     terms: Terms
     seqs: tuple[int, ...]
     wrong: tuple[tuple[str, ...], ...]  # of each panel
     mishaps: int
+    swaps: int = 0
 
 
 class World(NamedTuple):
@@ -79,6 +85,7 @@ class World(NamedTuple):
     books: tuple[Book, ...]
     now_ns: int = 10 * UNIT
     mishaps: int = 0  # so far
+    swaps: int = 0  # so far: `EXPECTED` and `OTHER` in turn
     linked: bool = True
     inspector: bool = True
     ghosts: frozenset[int] = frozenset()  # numbers that were skipped and closed
@@ -90,9 +97,10 @@ def place(
     wrong: tuple[tuple[str, ...], ...],
     mishaps: int,
     takt_ns: int = 0,
+    swaps: int = 0,
 ) -> Place:
     terms = Terms(STATION, cameras, {RECIPE_NO: EXPECTED}, 2 * UNIT, UNIT, UNIT - 1, UNIT, 0, takt_ns)
-    return Place(terms, seqs, wrong, mishaps)
+    return Place(terms, seqs, wrong, mishaps, swaps)
 
 
 def start(where: Place) -> World:
@@ -140,6 +148,7 @@ def _perform(world: World, action: Action, fails: str) -> World:
             ensure(
                 book.open and (trigger.inspector is None) == book.spoiled, "announced to be inspected in vain, or not"
             )
+            ensure(trigger.recipe == (book.by.recipe if book.by else ""), "announced for another recipe")
             ensure(trigger.token == token_of(_number(world, trigger.seq)), "announced under another token")
         case Write():
             return _written(world, action, fails)
@@ -167,7 +176,9 @@ def _taken_up(world: World, what: dict[str, Any]) -> World:
     ensure(book.edge_ns < 0, "a trigger was taken up twice")
     ensure(skipped(world.place, number) <= world.ghosts, "a skipped number without an outcome")
     able = book.recipe_no == RECIPE_NO and world.inspector and world.state.ledger_ok and not world.state.stopping
-    world = put(world, number, book._replace(edge_ns=world.now_ns, spoiled=not able))
+    by = in_force(world) if book.recipe_no == RECIPE_NO else None
+    ensure(what["recipe"] == (by.recipe if by else ""), "taken up under another recipe")
+    world = put(world, number, book._replace(edge_ns=world.now_ns, spoiled=not able, by=by))
     return _crowded(world, number) if number else world
 
 
@@ -206,6 +217,7 @@ def _closed(world: World, what: dict[str, Any]) -> World:
     ensure(known or not acknowledged, "an acknowledgement that the PLC did not give")
     given_up = world.now_ns - book.edge_ns >= GIVEN_UP * UNIT
     ensure(acknowledged or given_up or taken_again(world, book), "a panel was given up too early")
+    ensure(what["recipe"] == (book.by.recipe if book.by else ""), "closed under another recipe than it was triggered")
     passed = acknowledged and book.ack == ACK_PASSED
     ensure((what["outcome"] is Outcome.PASS) == passed, "the ledger says what the PLC did not")
     return put(world, number, book._replace(closed=True))
@@ -259,6 +271,17 @@ def proven(world: World, book: Book) -> bool:
     complete = book.sets == frozenset(world.place.terms.cameras)
     sound = book.good and not book.wrong and not book.spoiled
     return complete and sound and world.now_ns - book.edge_ns < PAST_DEADLINE * UNIT
+
+
+def in_force(world: World) -> Expected:
+    """What answers to the number for the next trigger."""
+    return OTHER if world.swaps % 2 else EXPECTED
+
+
+def swapped(world: World) -> World:
+    """Another recipe takes over: what is triggered already has nothing to do with it."""
+    world = world._replace(swaps=world.swaps + 1)
+    return tell(world, Switched(RECIPE_NO, in_force(world)))
 
 
 def spoiled(world: World) -> World:

@@ -1,7 +1,7 @@
 """`proves` alone: each of its conditions is needed, whoever calls it."""
 
 import pytest
-from handshake_parts import CAMERAS, EXPECTED, INSPECTOR, MS, RECIPE_NO, TERMS, digest_of, verdict
+from handshake_parts import CAMERAS, EXPECTED, INSPECTOR, KNOWN, MS, OTHER, RECIPE_NO, TERMS, digest_of, verdict
 
 from pipeline.decision import belongs, decide, proves, result
 from pipeline.frames import combined_digest
@@ -14,8 +14,9 @@ SETS = tuple((camera, digest_of(TOKEN, camera)) for camera in CAMERAS)
 
 
 def panel(**changes) -> Panel:
+    """One of the recipe number's own terms, unless `expected` says otherwise."""
     seen = SlotSeen(1, "panel-1", changes.pop("recipe_no", RECIPE_NO), 1000, 0, 0)
-    known = {"inspector": INSPECTOR, "captured": SETS} | changes
+    known = {"inspector": INSPECTOR, "captured": SETS, "expected": KNOWN.get(seen.recipe_no)} | changes
     return Panel(1, seen, TOKEN, edge_ns=0, deadline_ns=960 * MS, **known)
 
 
@@ -56,6 +57,16 @@ def test_a_verdict_of_this_panel_belongs_to_it_whatever_it_says():
     assert not belongs(verdict("1" * 32), panel(), TERMS, EXPECTED)
 
 
+def test_a_panel_is_held_to_the_terms_of_its_trigger_whatever_its_number_means_now():
+    """`TERMS` say that the number is `EXPECTED`'s; this one was triggered before that took over."""
+    before = panel(expected=OTHER)
+    theirs = verdict(TOKEN, recipe=OTHER.recipe, calibration=OTHER.calibration, engine=OTHER.engine)
+    assert proves(theirs, before, TERMS) and not proves(verdict(TOKEN), before, TERMS)
+    bad = theirs.model_copy(update={"outcome": Outcome.REJECT, "score": 0.9})
+    assert decide(panel(expected=OTHER, verdict=bad), TERMS, 0) == (Outcome.REJECT, None)
+    assert decide(panel(verdict=bad), TERMS, 0) == (Outcome.REJECT, Fault.MISMATCH)
+
+
 def test_a_reject_of_a_panel_whose_recipe_nobody_knows_is_no_product_defect():
     unknown = panel(recipe_no=9, verdict=verdict(TOKEN, outcome=Outcome.REJECT))
     assert decide(unknown, TERMS, 0) == (Outcome.REJECT, Fault.MISMATCH)
@@ -76,7 +87,7 @@ def test_there_is_nothing_to_say_while_there_is_something_to_wait_for():
 
 
 def test_a_reject_for_an_unknown_recipe_can_be_written():
-    written = result(panel(recipe_no=9), Outcome.REJECT, Fault.RECIPE, TERMS, 5 * MS)
+    written = result(panel(recipe_no=9), Outcome.REJECT, Fault.RECIPE, 5 * MS)
     assert (written.code, written.fault, written.recipe_echo, written.engine_hash16) == (REJECT_CODE, 11, 9, 0)
 
 

@@ -3,7 +3,8 @@
 `handshake_world` says what is checked at every transition. What is regular is unlimited, with duplicates and messages
 that come late; what goes wrong is counted, and so many such things happen in one course as `mishaps` says: wrong
 recipe, another panel's pixels, conflict, camera fault, nobody reached, slow loop, restart before or between intent and
-result, link lost at rest or in writing, ledger lost, stop, no inspector, heartbeat lost, no acknowledgement.
+result, link lost at rest or in writing, ledger lost, a verdict by the recipe of before or after a swap, stop, no
+inspector, heartbeat lost, no acknowledgement.
 """
 
 import pytest
@@ -21,8 +22,8 @@ ONE_EACH = (("recipe",), ("neighbour",), ("engine",))
 ALL = (tuple(WRONG),) * 3
 
 
-def walk(cameras, seqs, wrong, mishaps, *, least_states, takt_ns=0):
-    states, transitions = explored(place(cameras, seqs, wrong[: len(seqs)], mishaps, takt_ns))
+def walk(cameras, seqs, wrong, mishaps, *, least_states, takt_ns=0, swaps=0):
+    states, transitions = explored(place(cameras, seqs, wrong[: len(seqs)], mishaps, takt_ns, swaps))
     print(f"{len(seqs)} panels, {len(cameras)} cameras, {mishaps} mishaps: {states} states, {transitions} transitions")  # noqa: T201
     assert states >= least_states  # a world in which less can happen proves less
 
@@ -52,6 +53,15 @@ def test_panels_that_follow_too_near_are_rejects_both():
 @pytest.mark.parametrize("seqs", [(0,), (0, 4)])
 def test_one_slot_with_two_things_wrong_of_every_kind(seqs):
     walk(ONE, seqs, ALL, 2, least_states=1_000)
+
+
+@pytest.mark.parametrize(
+    ("seqs", "mishaps", "swaps", "least_states"),
+    [(EACH_SLOT[:2], 1, 2, 5_000), (EACH_SLOT, 0, 1, 3_000), ((0, 4), 1, 1, 2_000)],
+)
+def test_another_recipe_takes_over_between_any_two_events(seqs, mishaps, swaps, least_states):
+    """The right verdict is that of the trigger's recipe; of the other one, it is one of the things that go wrong."""
+    walk(ONE, seqs, ONE_EACH, mishaps, least_states=least_states, swaps=swaps)
 
 
 @pytest.mark.slow

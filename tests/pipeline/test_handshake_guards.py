@@ -136,13 +136,13 @@ def test_the_first_doubt_about_a_written_pass_keeps_the_name():
 
 
 def panel_of(**bounds: float) -> tuple[Panel, Terms]:
-    """A completely captured panel, and terms whose recipe has these bounds."""
+    """A completely captured panel, whose recipe has these bounds, and terms."""
     seen, sets = (
         SlotSeen(1, "panel-1", RECIPE_NO, 1000, 0, 0),
         tuple((name, digest_of(TOKEN, name)) for name in CAMERAS),
     )
-    panel = Panel(1, seen, TOKEN, edge_ns=0, deadline_ns=960 * MS, inspector=INSPECTOR, captured=sets)
-    return panel, replace(TERMS, recipes={RECIPE_NO: replace(EXPECTED, **bounds)})
+    panel = Panel(1, seen, TOKEN, 0, 960 * MS, replace(EXPECTED, **bounds), inspector=INSPECTOR, captured=sets)
+    return panel, TERMS
 
 
 def test_a_score_at_the_lower_bound_passes():
@@ -203,13 +203,13 @@ def test_third_parties_hear_who_inspected_the_panel_and_how_it_scored():
 def judged_bad(recipe_no: int) -> Panel:
     token = "0" * 32
     seen = SlotSeen(1, "panel-1", recipe_no, 1000, 0, 0)
-    return Panel(1, seen, token, edge_ns=0, deadline_ns=960 * MS, verdict=verdict(token, **BAD))
+    return Panel(1, seen, token, 0, 960 * MS, TERMS.recipes.get(recipe_no), verdict=verdict(token, **BAD))
 
 
 @pytest.mark.parametrize("recipe_no", [OTHER_NO, 9])
 def test_without_a_scale_there_are_no_lengths(recipe_no):
     assert OTHER.mm_per_px is None
-    said = result(judged_bad(recipe_no), Outcome.REJECT, None, TERMS, 5 * MS)
+    said = result(judged_bad(recipe_no), Outcome.REJECT, None, 5 * MS)
     assert (said.defect_count, said.x_mm10, said.y_mm10, said.area_mm2_100) == (1, 0, 0, 0)
 
 

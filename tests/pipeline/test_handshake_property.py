@@ -4,7 +4,20 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from handshake_parts import BAD, CAMERAS, GIVE_UP_MS, MS, NO_ANSWER, OTHER, RECIPE_NO, Desk, captured, verdict
+from handshake_parts import (
+    BAD,
+    CAMERAS,
+    EXPECTED,
+    GIVE_UP_MS,
+    MS,
+    NEW,
+    NO_ANSWER,
+    OTHER,
+    RECIPE_NO,
+    Desk,
+    captured,
+    verdict,
+)
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +36,8 @@ WRONG: list[dict[str, Any]] = [
     {"score": 0.7},
     {"inspector": "inspector_2"},
     {"station": "cell_2"},
+    NEW,
+    {},  # right for some panels, wrong for those that were triggered for `OTHER`
 ]
 WHO = st.integers(0, 5)  # how many triggers back
 STEPS = st.one_of(
@@ -39,6 +54,7 @@ STEPS = st.one_of(
     st.tuples(st.just("unrouted"), WHO),
     st.tuples(st.just("count anew"), st.sampled_from([5, 6, 90, 1 << 20, (1 << 32) - 5000])),
     st.tuples(st.sampled_from(["link lost", "ledger lost", "ledger back", "no inspector", "inspector back", "stop"])),
+    st.tuples(st.just("swap")),
 )
 
 
@@ -69,6 +85,8 @@ class World:
         self.opened_ns: dict[str, int] = {}
         self.reports: dict[str, list[tuple[str, str, str | None]]] = {}  # camera, digest, fault
         self.verdicts: dict[str, list[dict[str, Any]]] = {}  # what differs from the good one
+        self.right: dict[str, dict[str, Any]] = {}  # the verdict that is the good one: by the trigger's recipe
+        self.in_force = EXPECTED
         self.spoiled: set[str] = set()
         self.ledger_ok, self.stopped = True, False
 
@@ -89,7 +107,7 @@ class World:
             assert fault is None and sets[camera] in ("", digest)
             sets[camera] = digest
         assert sets == {camera: captured(token, camera).digest for camera in CAMERAS}
-        assert self.verdicts[token] and all(changes == {} for changes in self.verdicts[token])
+        assert self.verdicts[token] and all(changes == self.right[token] for changes in self.verdicts[token])
         assert self.desk.now_ns < self.opened_ns[token] + 960 * MS
         assert token not in self.spoiled and self.ledger_ok and not self.stopped
         event("a panel passed")
@@ -123,6 +141,7 @@ class World:
         token = self.desk.trigger(self.seq, recipe_no=recipe_no)
         self.tokens.append(token)
         self.opened_ns[token], self.reports[token], self.verdicts[token] = self.desk.now_ns, [], []
+        self.right[token] = NEW if self.in_force is OTHER else {}
         if recipe_no != RECIPE_NO or not self.ledger_ok or self.stopped or self.desk.inspector is None:
             self.spoiled.add(token)
 
@@ -159,7 +178,7 @@ class World:
         return any(panel.token == token and panel.written for panel in self.desk.state.panels)
 
     def _good_verdict(self, back: int) -> None:
-        self._wrong_verdict(back, {})
+        self._wrong_verdict(back, self.right.get(self._token(back) or "", {}))
 
     def _wrong_verdict(self, back: int, changes: dict[str, Any]) -> None:
         token = self._token(back)
@@ -209,6 +228,11 @@ class World:
     def _inspector_back(self) -> None:
         self.desk.inspector = "inspector"
 
+    def _swap(self) -> None:
+        """The other recipe takes over."""
+        self.in_force = EXPECTED if self.in_force is OTHER else OTHER
+        self.desk.switch(self.in_force)
+
     def _stop(self) -> None:
         self._spoil()
         self.stopped = True
@@ -220,6 +244,8 @@ GOOD = [("trigger", 1, 3), ("whole set", 0), ("good verdict", 0)]
 
 @example([*GOOD, ("ack", 0, ACK_PASSED)])
 @example([("trigger", 1, 3), ("trigger", 1, 3), ("whole set", 0), ("whole set", 1), ("verdict of another", 0, 1)])
+@example([*GOOD, ("swap",), *GOOD, ("ack", 0, ACK_PASSED), ("ack", 1, ACK_PASSED)])
+@example([GOOD[0], ("swap",), *GOOD[1:], ("ack", 0, ACK_PASSED)])
 @given(st.one_of(courses(), courses(), st.lists(STEPS, max_size=40)))
 @settings(max_examples=500, deadline=None)
 def test_only_a_proven_panel_passes_and_every_trigger_is_closed_once(steps):

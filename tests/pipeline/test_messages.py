@@ -21,13 +21,17 @@ from pipeline.messages import (
     Frames,
     Health,
     ImageSet,
+    Loaded,
     LowMask,
     Message,
     Outcome,
     Presence,
+    RecipeAt,
+    Refusal,
     Timing,
     Trigger,
     Verdict,
+    Wanted,
 )
 
 COUNTS = st.integers(0, (1 << 63) - 1)
@@ -53,6 +57,7 @@ DEFECTS = st.builds(
 TIMING = st.builds(Timing, joined_ns=COUNTS, started_ns=COUNTS, network_ns=COUNTS, decided_ns=COUNTS)
 MASK = st.none() | st.builds(LowMask, height=COUNTS, width=COUNTS, bits=st.binary(max_size=32_768))
 SEVERAL_DEFECTS = st.lists(DEFECTS, max_size=3).map(tuple)
+LOADED = st.builds(Loaded, recipe=TEXTS, calibration=TEXTS, engine=TEXTS)
 MESSAGES: dict[str, st.SearchStrategy[Any]] = {
     "triggers": st.builds(
         Trigger,
@@ -106,6 +111,13 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
         role=st.sampled_from(["capture", "inspector"]),
         ready=st.booleans(),
         credits=COUNTS,
+        loaded=st.lists(LOADED, max_size=3).map(tuple),
+        refused=st.lists(st.builds(Refusal, recipe=TEXTS, why=TEXTS), max_size=2).map(tuple),
+    ),
+    "recipes": st.builds(
+        Wanted,
+        station=NAMES,
+        recipes=st.lists(st.builds(RecipeAt, recipe=TEXTS, path=TEXTS), max_size=3).map(tuple),
     ),
     "evidence": st.builds(
         Evidence,

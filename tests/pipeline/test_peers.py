@@ -12,7 +12,7 @@ import pytest
 from station_parts import settings, until
 
 from pipeline.config import LineConfig
-from pipeline.messages import Outcome, Presence
+from pipeline.messages import Loaded, Outcome, Presence
 from pipeline.open_panels import Panel
 from pipeline.peers import STALL_MS, Peers, waits_for
 from pipeline.plcs import SlotSeen
@@ -29,7 +29,7 @@ def station(folder: Path, **timing: Any) -> LineConfig:
 
 def sign(stage: str, **more: Any) -> Presence:
     role = "capture" if stage.startswith("capture_") else "inspector"
-    return Presence(station="cell_1", stage=stage, role=role, **{"ready": True, "credits": 8} | more)
+    return Presence(station="cell_1", stage=stage, role=role, **{"ready": True, "credits": 8, "loaded": ()} | more)
 
 
 @contextmanager
@@ -113,8 +113,23 @@ def test_panels_stay_with_one_inspector_until_it_is_lost(tmp_path: Path) -> None
     assert peers.assigned(later) == "inspector"
 
 
+def test_an_inspector_that_does_not_hold_every_recipe_in_use_gets_no_panel(tmp_path: Path) -> None:
+    peers = Peers(station(tmp_path))
+    ours, other = (Loaded(recipe=one, calibration="flat", engine=f"engine-{one}") for one in "ab")
+    wrong = ours.model_copy(update={"engine": "engine-b"})
+    peers.needed = frozenset({ours})
+    for loaded, there in (((), False), ((other,), False), ((wrong,), False), ((other, ours), True)):
+        peers.heard(sign("inspector", loaded=loaded), NOW)
+        assert bool(peers.ready(NOW)) == bool(peers.inspectors(NOW)) == bool(peers.assigned(NOW)) == there
+    peers.heard(sign("inspector_standby", loaded=(other,), credits=9), NOW)
+    peers.needed = frozenset({other})
+    assert peers.inspectors(NOW) == ["inspector", "inspector_standby"]
+    peers.needed = frozenset({ours, other})
+    assert peers.assigned(NOW) == "inspector"
+
+
 def test_a_panel_waits_for_those_who_have_not_said_their_part() -> None:
-    panel = Panel(1, SlotSeen(1, "P1", 1, 0, 0, 0), "a" * 32, 0, 0, inspector="inspector")
+    panel = Panel(1, SlotSeen(1, "P1", 1, 0, 0, 0), "a" * 32, 0, 0, None, inspector="inspector")
     everybody = ("inspector", "inspector_standby", "capture_top", "capture_side", "archiver")
     assert [waits_for(panel, stage) for stage in everybody] == [True, False, True, True, False]
     seen = replace(panel, captured=(("top", "d" * 32),))

@@ -128,6 +128,41 @@ def test_a_chain_that_holds_but_says_what_cannot_be_is_broken(records, says):
     assert recount(forged(*records)).first_broken == says
 
 
+OLD, NEW = ({"recipe": f"recipe-{one}", "calibration": "flat", "engine": f"engine-{one}"} for one in "ab")
+START = {"step": "start", "terms": {"1": OLD | {"limit": 0.5}}}
+SWAP = {"step": "recipe", "number": 1, "from": OLD, "to": NEW}
+BY_OLD, BY_NEW = (TRIGGER | {"recipe_no": 1} | each for each in (OLD, NEW))
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([START, BY_OLD, SWAP, OUTCOME | OLD], None),
+        ([START, SWAP, BY_NEW, OUTCOME | NEW], None),
+        ([START, SWAP, {**SWAP, "from": NEW, "to": OLD}, BY_OLD, OUTCOME | OLD], None),
+        ([START, SWAP, START, BY_OLD, OUTCOME | OLD], None),
+        ([BY_NEW, SWAP, OUTCOME | NEW], None),
+        ([START, TRIGGER, OUTCOME], None),
+        ([START, TRIGGER | {"recipe_no": 9, "recipe": "", "calibration": "", "engine": ""}], None),
+        ([START, BY_OLD, SWAP, OUTCOME | NEW], "f:4: an outcome of another recipe or engine than its trigger's"),
+        ([START, BY_OLD, OUTCOME | OLD | {"engine": "engine-b"}], "f:3: an outcome of another recipe or engine"),
+        ([START, BY_OLD, OUTCOME], "f:3: an outcome of another recipe or engine than its trigger's"),
+        ([START, SWAP, BY_OLD], "f:3: a trigger for a recipe or engine that was not in force"),
+        ([START, BY_NEW], "f:2: a trigger for a recipe or engine that was not in force"),
+        ([START, BY_OLD | {"recipe_no": 9}], "f:2: a trigger for a recipe or engine that was not in force"),
+        ([START, SWAP, SWAP], "f:3: a swap from a recipe that was not in force"),
+        ([START, SWAP | {"from": None}], "f:2: a swap from a recipe that was not in force"),
+        ([START, SWAP | {"number": 2, "from": None}], None),
+        ([START, SWAP | {"to": None}], "f:2: a swap of nothing that can be followed"),
+        ([START, SWAP | {"from": "recipe-a"}], "f:2: a swap of nothing that can be followed"),
+        ([START, SWAP | {"number": "1"}], "f:2: a swap of nothing that can be followed"),
+    ],
+)
+def test_every_outcome_is_by_the_recipe_in_force_at_its_trigger(records, says):
+    broken = recount(forged(*records)).first_broken
+    assert broken == says if says is None else str(broken).startswith(says)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(list(Outcome)), st.none() | st.sampled_from(list(Fault))), max_size=12),
     st.integers(),

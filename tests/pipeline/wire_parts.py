@@ -12,7 +12,7 @@ from pipeline.messages import (
     Trigger,
 )
 
-HERE = Presence(station="s", stage="inspector", role="inspector", ready=True)
+HERE = Presence(station="s", stage="inspector", role="inspector", ready=True, loaded=())
 CAPTURED = Captured(
     station="s", token="0" * 32, camera="top", frame_ids=(1,), digest="1" * 32, exposed_ns=0, ready_ns=0
 )

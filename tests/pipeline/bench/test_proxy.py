@@ -52,7 +52,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 
 
 def here(name: str, credits: int = 0) -> Presence:
-    return Presence(station="s", stage=name, role="capture", ready=True, credits=credits)
+    return Presence(station="s", stage=name, role="capture", ready=True, credits=credits, loaded=())
 
 
 def trigger(seq: int) -> Trigger:

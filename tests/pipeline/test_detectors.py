@@ -1,0 +1,249 @@
+"""What an inspector holds open: as much as the bridge wants, opened and proven beside what is in use."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from line import toy_line
+
+from engines import recipe as recipes
+from engines.decide import Problem
+from engines.detector import GeometryError
+from engines.errors import EngineError
+from engines.recipe import Golden
+from pipeline import detectors as module
+from pipeline.config import load
+from pipeline.detectors import Detectors, open_detectors
+from pipeline.messages import RecipeAt, Wanted
+from pipeline.rehearsal import rehearse
+
+SET = np.full((2, toy_line.FRAME_PX, toy_line.FRAME_PX), 44, np.uint8)
+
+
+@pytest.fixture
+def held(line_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Detectors]:
+    monkeypatch.setattr(module, "SEEN_S", 0.05)
+    with open_detectors(load(line_file())) as detectors:
+        yield detectors
+
+
+def others(recipe: Path, folder: Path, count: int) -> list[RecipeAt]:
+    """The line's own recipe, and so many others."""
+    limits = recipes.load(recipe).manifest.limits
+    found = [RecipeAt(recipe=recipes.load(recipe).hash, path=str(recipe))]
+    for number in range(count):
+        place = folder / str(number)
+        name = toy_line.write_recipe(place, limits=limits.model_copy(update={"image": 0.3 + number / 100}))
+        found.append(RecipeAt(recipe=name, path=str(place)))
+    return found
+
+
+def want(held: Detectors, *places: RecipeAt) -> None:
+    held.want(Wanted(station="toy", recipes=places))
+
+
+def until(held: Detectors, condition: Callable[[], object], in_flight: frozenset[str] = frozenset()) -> float:
+    """The longest turn until then."""
+    end_s, longest = time.monotonic() + 20, 0.0
+    while not condition():
+        began_s = time.monotonic()
+        assert began_s < end_s, (list(held), held.refused)
+        held.turn(in_flight)
+        longest = max(longest, time.monotonic() - began_s)
+        time.sleep(0.001)
+    return longest
+
+
+def test_what_the_bridge_wants_is_opened_beside_what_is_there(held: Detectors, recipe: Path, tmp_path: Path) -> None:
+    own, first, second = others(recipe, tmp_path, 2)
+    before = held[own.recipe]
+    assert [one.recipe for one in held.loaded()] == [own.recipe]
+    want(held, own, first, second)
+    until(held, lambda: len(held) == 3)
+    assert set(held) == {own.recipe, first.recipe, second.recipe} and held[own.recipe] is before
+    assert held[first.recipe].batch_s > 0, "it is warm"
+    assert {one.engine for one in held.loaded()} == {before.engine_hash}
+
+
+def test_what_nobody_wants_is_closed_once_no_panel_names_it(held: Detectors, recipe: Path, tmp_path: Path) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    held[own.recipe].inspect([SET])
+    want(held, first)
+    until(held, lambda: first.recipe in held, frozenset({own.recipe}))
+    held.turn(frozenset({own.recipe}))
+    assert own.recipe in held, "a panel in flight names it"
+    calls = held.calls
+    held.turn(frozenset())
+    assert list(held) == [first.recipe]
+    assert held.calls == calls, "a counter never goes back"
+
+
+def test_before_the_bridge_has_spoken_nothing_is_closed(held: Detectors) -> None:
+    held.turn(frozenset())
+    assert len(held) == 1
+
+
+def test_a_loop_is_not_held_up_by_a_recipe_that_takes_its_time(
+    held: Detectors, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    begun: list[float] = []
+
+    def slowly(*given: Any) -> None:
+        begun.append(time.monotonic())
+        time.sleep(1.0)
+
+    monkeypatch.setattr(module, "rehearse", slowly)
+    want(held, own, first)
+    assert until(held, lambda: first.recipe in held) < 0.5
+    assert begun and time.monotonic() - begun[0] >= 1.0
+
+
+def test_it_is_tried_on_a_copy_of_the_newest_set(
+    held: Detectors, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEEN_S", 20.0)
+    tried: list[Any] = []
+    monkeypatch.setattr(module, "rehearse", lambda detector, recipe, seen: tried.append(seen))
+    own, first = others(recipe, tmp_path, 1)
+    held.offer(SET)
+    want(held, own, first)
+    pixels = SET.copy()
+    held.turn(frozenset())
+    held.offer(pixels)
+    pixels[:] = 0  # its slot goes back
+    held.offer(pixels)
+    until(held, lambda: first.recipe in held)
+    [seen] = tried
+    np.testing.assert_array_equal(seen, SET)
+    assert not held.hungry
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda place: (place / "network.onnx").write_bytes(b"x"), "was changed"),
+        (lambda place: (place / "manifest.json").unlink(), "is no recipe"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_with_the_reason(
+    held: Detectors, recipe: Path, tmp_path: Path, harm: Callable[[Path], None], why: str
+) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    harm(Path(first.path))
+    want(held, own, first)
+    until(held, lambda: held.refused)
+    [refusal] = held.refusals()
+    assert refusal.recipe == first.recipe and why in refusal.why and list(held) == [own.recipe]
+    want(held, own)
+    assert held.refusals() == (), "asked for again, it is tried again"
+
+
+def test_an_unforeseen_failure_is_a_refusal_too(
+    held: Detectors, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    closed: list[str] = []
+    entered = module._entered
+
+    def watched(*given: Any) -> module.Held:
+        found = entered(*given)
+        found.stack.callback(closed.append, found.detector.recipe_hash)
+        return found
+
+    def fails(*given: Any) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(module, "_entered", watched)
+    monkeypatch.setattr(module, "rehearse", fails)
+    want(held, own, first)
+    until(held, lambda: held.refused)
+    assert held.refused == {first.recipe: "MemoryError: too large"}
+    assert closed == [first.recipe]
+
+
+def test_another_recipe_than_was_asked_for_is_refused(held: Detectors, recipe: Path, tmp_path: Path) -> None:
+    own, first, second = others(recipe, tmp_path, 2)
+    want(held, own, RecipeAt(recipe=first.recipe, path=second.path))
+    until(held, lambda: held.refused)
+    assert "was asked for" in held.refused[first.recipe]
+
+
+def test_sets_are_remembered_for_the_station_and_places_for_each_recipe(
+    held: Detectors, recipe: Path, tmp_path: Path
+) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    want(held, own, first)
+    until(held, lambda: len(held) == 2)
+    ours, theirs = held.history(own.recipe), held.history(first.recipe)
+    assert ours.sets is theirs.sets and ours.places is not theirs.places
+
+
+# --- the rehearsal ---
+
+
+def stand_in(**changes: Any) -> Any:
+    """A detector that finds what it is told to."""
+    found = SimpleNamespace(score=0.2, problem=None)
+    known: Mapping[str, Any] = {
+        "warm": lambda: None,
+        "prove": lambda: None,
+        "proves_itself": True,
+        "check": lambda panel: None,
+        "integrity": lambda panel: None,
+        "inspect": lambda panels: [found],
+    }
+    return SimpleNamespace(**known | changes)
+
+
+def golden(score: float) -> Any:
+    one = Golden("bad_1", defective=True, frames=SET, score=score, map=np.zeros((2, 2), np.float32))
+    return SimpleNamespace(golden=(one,), manifest=SimpleNamespace(limits=SimpleNamespace(image=0.5, zones=None)))
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fails(*given: Any) -> None:
+        raise error
+
+    return fails
+
+
+def finding(score: float, problem: Problem | None = None) -> Callable[..., Any]:
+    return lambda panels: [SimpleNamespace(score=score, problem=problem)]
+
+
+@contextmanager
+def refused(says: str) -> Iterator[None]:
+    with pytest.raises((EngineError, GeometryError), match=says):
+        yield
+
+
+def test_a_recipe_that_can_do_what_it_must_takes_over() -> None:
+    rehearse(stand_in(), golden(0.2), SET)
+    rehearse(stand_in(proves_itself=False, prove=raising(EngineError("never"))), golden(0.2), None)
+    rehearse(stand_in(inspect=finding(0.9)), golden(0.9), SET)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"warm": raising(EngineError("cold"))}, "cold"),
+        ({"prove": raising(EngineError("blind"))}, "blind"),
+        ({"check": raising(GeometryError("too small"))}, "too small"),
+        ({"inspect": finding(0.9)}, "golden panel bad_1 scores 0.9, its reference is 0.2"),
+        ({"inspect": finding(float("nan"))}, "golden panel bad_1 scores nan"),
+        ({"inspect": finding(0.2, Problem.NOT_FINITE)}, "no usable answer to the newest set"),
+    ],
+)
+def test_one_that_cannot_is_refused(changes: dict[str, Any], says: str) -> None:
+    with refused(says):
+        rehearse(stand_in(**changes), golden(0.2), SET)
+
+
+def test_a_panel_of_another_product_before_the_cameras_is_no_reason_to_refuse_it() -> None:
+    rehearse(stand_in(inspect=finding(0.4, Problem.IMPLAUSIBLE)), golden(0.4), SET)
