@@ -28,11 +28,12 @@ def checked(config: LineConfig, number: int, place: Place, *, other_product: boo
         raise UsageError(
             f"the line file has no recipe {number}; it has {', '.join(map(str, sorted(rows)))}: add it there"
         )
-    recipe, expected = candidate(config, place)
+    recipe = loaded(config, place)
     now = {other: loaded(config, row.place) for other, row in rows.items() if other != number}
     remarks = list(refuse(config, now | {number: recipe}, ()))
     _same_product(config, rows[number], recipe, other_product=other_product)
-    return Place(path=recipe.path, recipe=expected.recipe), remarks
+    candidate(config, place)
+    return Place(path=recipe.path, recipe=recipe.hash), remarks
 
 
 def _same_product(config: LineConfig, row: Row, recipe: Recipe, *, other_product: bool) -> None:

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import signers
 import toy_line
 from harness import LAGGING, PATIENCE_S, Line, assert_accounted, assert_every_pass_was_inspected
 from test_kills import ENDLESS
 
 from engines import recipe as recipes
 from pipeline import wishes
+from pipeline.keys import signer_key
+from pipeline.signatures import sign
 
 PATIENT = {"silent_s": 60}  # with a stage that stands still while a command starts
 LOSSES = LAGGING | {"CRASH", "MISSED_TRIGGER", "OVERRUN", "UNACKNOWLEDGED"}  # of a stage that is killed or stands still
@@ -112,7 +115,7 @@ def test_a_recipe_that_no_engine_opens_leaves_the_running_one_in_place(
     (broken / "manifest.json").unlink()
     (broken / "network.onnx").write_bytes(b"no network")
     kept = recipes.load(recipe).manifest.model_dump(exclude={"files"})
-    recipes.write(broken, kept)
+    sign(recipes.write(broken, kept), signer_key(signers.folder()), "toy teacher")
     line = start(conveyor=ENDLESS)
     line.until_all_up()
     line.until_passing_again()
