@@ -11,22 +11,25 @@ from engines.decide import Finding
 from engines.detector import Detector
 from engines.errors import PanelError
 from engines.recipe import Golden
-from engines.zones import TopMean
+from engines.zones import Part
 
 EACH = 8
 ROUNDS = 12
 ENOUGH = 4 * EACH
 
 
-def choose(detector: Detector, good: NDArray, limit: float, rng: np.random.Generator) -> tuple[Golden, ...]:
+def choose(
+    detector: Detector, good: NDArray, limit: float, rng: np.random.Generator, low: float = -np.inf
+) -> tuple[Golden, ...]:
     """Eight of `good` [n, C, h, w] nearest below `limit`, then eight synthetic defects on them nearest above it.
 
-    The panels are at the network's input size, so that a recipe stays small and its answers exact.
+    The panels are at the network's input size, or pieces of panels, so that a recipe stays small and its answers exact.
+    Good ones score at least `low`.
 
     Raises:
         PanelError: fewer than eight good panels pass, or the network sees too few of the synthetic defects.
     """
-    normal = [each for each in _inspected(detector, good) if each[1].score <= limit]
+    normal = [each for each in _inspected(detector, good) if low <= each[1].score <= limit]
     if len(normal) < EACH:
         raise PanelError(f"only {len(normal)} good panels score below the limit; {EACH} are needed: add panels")
     normal.sort(key=lambda each: limit - each[1].score)
@@ -57,7 +60,7 @@ def _rejected(
 
 
 def _named(
-    kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[TopMean, ...] | None
+    kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[Part, ...] | None
 ) -> Iterator[Golden]:
     for number, (frames, finding) in enumerate(inspected[:EACH]):
         score = finding.score if rule is None else zones.whole(finding.map, rule)  # the network's own, without zones

@@ -17,6 +17,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TaskID, TimeRemainingColumn
+from typer.core import TyperCommand
 
 from calibration import overlay
 from calibration.doubts import doubts
@@ -37,9 +38,24 @@ PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, fp16, int8 or fp
 ThreadsOption = Annotated[int, typer.Option(min=1, help="processor threads for the network")]
 
 
+class Teach(TyperCommand):
+    """`--tiles` alone stands for `--tiles auto`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, [each for pair in zip(args, [*args[1:], ""], strict=True) for each in _said(*pair)]
+        )
+
+
+def _said(word: str, after: str) -> tuple[str, ...]:
+    """The word as it is meant, from the one that follows."""
+    alone = word == "--tiles" and not (after == "auto" or after[:1].isdecimal())
+    return (word, "auto") if alone else (word,)
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the root command."""
-    app.command("teach")(teach)
+    app.command("teach", cls=Teach)(teach)
     app.command("eval")(evaluate)
     app.command("inspect")(inspect)
     app.command("relearn")(relearn)
@@ -72,6 +88,10 @@ def teach(
     ] = 0.01,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="with which that is promised")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="of every random draw")] = 0,
+    tiles: Annotated[
+        str | None,
+        typer.Option(metavar="[PX|PXxPX]", help="at the panels' own resolution, in tiles of this or of a fitting size"),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Teach a recipe from good panels."""
@@ -88,13 +108,14 @@ def teach(
         folds=folds,
         hold_out_every=hold_out_every,
         promise=recipes.Promise(rate=false_reject, confidence=confidence),
+        tiles=tiles,
     )
     _tell_on_stderr(doubts(request.panels, "train"))
     with _progress() as tell:
         if download_weights:
             _training("weights").fetch(method, request.settings, weights_mirror, tell)
         taught = train.teach(request, tell)
-    _tell_on_stderr(line for line in (taught.remark, taught.suspects.said()) if line)
+    _tell_on_stderr(line for line in (taught.tiling, taught.remark, taught.suspects.said()) if line)
     show(_taught(taught), json_file)
 
 
@@ -276,6 +297,7 @@ def _taught(taught: Any) -> dict[str, Any]:
         "promised_false_reject": manifest.limits.promise.model_dump(),
         "suspects": list(taught.suspects.names),
         "parity": taught.parity,
+        "tiles": taught.tiling,
         "out": str(taught.recipe.path),
     }
 
