@@ -112,11 +112,13 @@ class Run:
         self._losses = list(saved["losses"])
 
 
-def fit(model: Any, material: Material, schedule: Schedule, checkpoint: Checkpoint, tell: Tell) -> list[float]:
+def fit(
+    model: Any, material: Material, schedule: Schedule, checkpoint: Checkpoint, tell: Tell, outputs: bool = True
+) -> list[float]:
     """Train `model` and fit what stands before and after the networks; the loss of every step of the last stage.
 
     The checkpoint is written now and then, read where it is there already, and left behind. `tell` hears the name of
-    the stage.
+    the stage. Without `outputs`, what stands after the networks is left to the caller.
 
     Raises:
         UsageError: the loss is no finite number; step and panels are named.
@@ -133,7 +135,8 @@ def fit(model: Any, material: Material, schedule: Schedule, checkpoint: Checkpoi
         saved = None
     model.eval()
     model.to(memory_format=torch.contiguous_format)
-    model.fit_output(material.batches)
+    if outputs:
+        model.fit_output(material.batches)
     return losses
 
 

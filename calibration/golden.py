@@ -11,7 +11,7 @@ from engines.decide import Finding
 from engines.detector import Detector
 from engines.errors import PanelError
 from engines.recipe import Golden
-from engines.zones import TopMean
+from engines.zones import Part
 
 EACH = 8
 ROUNDS = 12
@@ -19,19 +19,22 @@ ENOUGH = 4 * EACH
 APART = 0.05  # of the limit
 
 
-def choose(detector: Detector, good: NDArray, limit: float, rng: np.random.Generator) -> tuple[Golden, ...]:
+def choose(
+    detector: Detector, good: NDArray, limit: float, rng: np.random.Generator, low: float = -np.inf
+) -> tuple[Golden, ...]:
     """Eight of `good` [n, C, h, w] nearest below `limit`, then eight synthetic defects on them nearest above it.
 
     They stay a twentieth of the limit away from it where there are enough that do: the limit is itself the score of a
     good panel, and that one's verdict would change with the last digit of any engine. What a certificate proves, it
     proves of panels that are as far away. (Our choice.)
 
-    The panels are at the network's input size, so that a recipe stays small and its answers exact.
+    The panels are at the network's input size, or pieces of panels, so that a recipe stays small and its answers exact.
+    Good ones score at least `low`.
 
     Raises:
         PanelError: fewer than eight good panels pass, or the network sees too few of the synthetic defects.
     """
-    normal = [each for each in _inspected(detector, good) if each[1].score <= limit]
+    normal = [each for each in _inspected(detector, good) if low <= each[1].score <= limit]
     if len(normal) < EACH:
         raise PanelError(f"only {len(normal)} good panels score below the limit; {EACH} are needed: add panels")
     normal = _nearest(normal, limit)
@@ -69,7 +72,7 @@ def _rejected(
 
 
 def _named(
-    kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[TopMean, ...] | None
+    kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[Part, ...] | None
 ) -> Iterator[Golden]:
     for number, (frames, finding) in enumerate(inspected):
         score = finding.score if rule is None else zones.whole(finding.map, rule)  # the network's own, without zones

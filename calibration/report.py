@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from calibration import anomalies, metrics, pages
 from calibration.pages import Shown, decided
+from calibration.stack import Stack
 from calibration.suspects import Suspects
 from engines.detector import Detector
 from engines.integrity import IntegrityLimits
-from engines.recipe import Limits, Manifest
+from engines.recipe import Limits, Manifest, Resize, Tiles
 
 SHOWN, EACH_KIND = 4, 6
 SYNTHETIC_SEED = 77  # apart from the draws that teaching and the golden panels took
@@ -21,12 +22,16 @@ SYNTHETIC_SEED = 77  # apart from the draws that teaching and the golden panels 
 
 @dataclass(frozen=True, eq=False)
 class Good:
-    """Good panels as networks scored them that had not seen them: names [n], frames [n, C, h, w], maps, scores [n]."""
+    """Good panels as networks scored them that had not seen them: names [n], frames [n, C, h, w], maps, scores [n].
+
+    `asked` are those, or pieces of them, on which synthetic defects are drawn.
+    """
 
     names: Sequence[str]
-    frames: NDArray
+    frames: Any
     maps: NDArray[np.float32]
     scores: NDArray[np.float64]
+    asked: Stack
 
 
 def write(
@@ -74,9 +79,9 @@ def synthetic(detector: Detector, good: Good) -> Iterator[Shown]:
     names = [channel.name for channel in detector.manifest.channels]
     for kind in anomalies.KINDS:
         for _ in range(EACH_KIND):
-            at = int(rng.integers(len(good.names)))
-            drawn = anomalies.draw(good.frames[at], rng, kind, names)
-            yield Shown(good.names[at], kind, drawn.frames, detector.inspect([drawn.frames])[0], drawn.mask)
+            at = int(rng.integers(len(good.asked.names)))
+            drawn = anomalies.draw(good.asked.frames[at], rng, kind, names)
+            yield Shown(good.asked.names[at], kind, drawn.frames, detector.inspect([drawn.frames])[0], drawn.mask)
 
 
 def _head(manifest: Manifest, limits: Limits, drawn: Sequence[Shown], remark: str | None) -> str:
@@ -144,7 +149,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "method": manifest.method,
         "teacher": training.teacher,
         "channels": ", ".join(channel.name for channel in manifest.channels),
-        "input": f"{geometry.height} x {geometry.width} {manifest.dtype}",
+        "input": f"{_tiles(geometry)}{geometry.height} x {geometry.width} {manifest.dtype}",
         "panels": f"{training.panels} taught, {limits.statistics.panels} scored by networks that had not seen them",
         "pixel limit": f"{limits.pixel:.4g}",
         "defects listed": f"from {limits.min_area_px} px{_mm2(manifest)}",
@@ -152,6 +157,13 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "integrity checks": _integrity(manifest.integrity),
         **training.facts,
     }
+
+
+def _tiles(geometry: Resize | Tiles) -> str:
+    if isinstance(geometry, Resize):
+        return ""
+    size = "{} x {}".format(*geometry.panel) if geometry.panel else "any size"
+    return f"panels of {size} in tiles with a halo of {geometry.halo}: "
 
 
 def _mm2(manifest: Manifest) -> str:

@@ -10,7 +10,7 @@ from calibration.limits import set_limits
 from engines import contents, recipe, zones
 from engines.errors import RecipeError
 from engines.recipe import Limits, Promise, Recipe
-from engines.zones import TopMean, Zones
+from engines.zones import Part, Zones
 
 STEPS = 4095  # in which maps are kept: finer than what engines of one network differ by
 
@@ -29,7 +29,7 @@ class Scores:
     weights: NDArray[np.float64]
 
     def limits(
-        self, where: Zones | None, rule: tuple[TopMean, ...], promise: Promise, area_px: int
+        self, where: Zones | None, rule: tuple[Part, ...], promise: Promise, area_px: int
     ) -> tuple[Limits, str | None]:
         """Limits for what is inspected, see `calibration.limits.set_limits`."""
         cells = self.inspected(where)
@@ -37,7 +37,7 @@ class Scores:
         limits, remark = set_limits(self.within(where, rule), maps, promise, area_px)
         return limits.model_copy(update={"zones": where}), remark
 
-    def within(self, where: Zones | None, rule: tuple[TopMean, ...]) -> NDArray[np.float64]:
+    def within(self, where: Zones | None, rule: tuple[Part, ...]) -> NDArray[np.float64]:
         """The scores [n] of what is inspected."""
         cells = self.inspected(where)
         if cells is None:
@@ -50,8 +50,8 @@ class Scores:
         return where.cells((self.maps.shape[1], self.maps.shape[2])) if where else None
 
 
-def _weighed(rule: tuple[TopMean, ...], weights: list[float]) -> list[TopMean]:
-    return [TopMean(cells=part.cells, weight=weight) for part, weight in zip(rule, weights, strict=True)]
+def _weighed(rule: tuple[Part, ...], weights: list[float]) -> list[Part]:
+    return [part.model_copy(update={"weight": weight}) for part, weight in zip(rule, weights, strict=True)]
 
 
 def write(folder: Path, found: Scores) -> None:

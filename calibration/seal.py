@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import golden, report, scores
+from calibration import golden, report, scores, tiling
 from calibration.integrity import learned
 from calibration.panels import PanelSet
 from calibration.scores import Scores
@@ -17,8 +17,9 @@ from calibration.suspects import Suspects, suspects
 from engines import recipe, zones
 from engines.detector import Finding, open_detector
 from engines.errors import EngineError
-from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Training
-from engines.zones import TopMean, Zones
+from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Tiles, Training
+from engines.scoring import lowest_of_piece
+from engines.zones import Part, Zones
 
 RULE_TOLERANCE = 1e-3
 
@@ -31,10 +32,10 @@ class Draft:
     panels: PanelSet
     method: str
     settings: dict[str, Any]
-    geometry: Resize
+    geometry: Resize | Tiles
     training: Training
     losses: Sequence[float]
-    rule: tuple[TopMean, ...] = ()  # how the score follows from the map, as the method states it
+    rule: tuple[Part, ...] = ()  # how the score follows from the map, as the method states it
     more: tuple[str, ...] = ()  # sections of the report
 
     def facts(self, dtype: str) -> dict[str, Any]:
@@ -72,18 +73,18 @@ class Scored:
 def scored(draft: Draft, panels: Stack, tell: Tell, phase: str) -> Scored:
     """What the draft's network says of `panels` on the production path, without limits."""
     dtype = panels.frames.dtype.name
-    findings = []
+    rows = []
     with open_detector(recipe.write(draft.folder, {**draft.facts(dtype), "limits": _unlimited()})) as detector:
         for number, frames in enumerate(panels.frames):
             tell(phase, number, len(panels.names))
-            findings += detector.inspect([frames])
-    for one in findings:
-        _check_rule(draft.rule, one)
-    weights = np.tile([part.weight for part in draft.rule], (len(findings), 1))
-    return Scored(panels, np.array([one.score for one in findings]), np.stack([one.map for one in findings]), weights)
+            (found,) = detector.inspect([frames])
+            _check_rule(draft.rule, found)
+            rows.append((found.score, found.map))
+    weights = np.tile([part.weight for part in draft.rule], (len(rows), 1))
+    return Scored(panels, np.array([score for score, _ in rows]), np.stack([map for _, map in rows]), weights)
 
 
-def _check_rule(rule: tuple[TopMean, ...], finding: Finding) -> None:
+def _check_rule(rule: tuple[Part, ...], finding: Finding) -> None:
     if rule and not abs(zones.whole(finding.map, rule) - finding.score) <= RULE_TOLERANCE * (1 + abs(finding.score)):
         stated = zones.whole(finding.map, rule)
         raise EngineError(f"the network scores {finding.score:.6g} where the method's own rule says {stated:.6g}")
@@ -105,15 +106,25 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
     limits, remark = good.kept().limits(where, draft.rule, promise, panels.cell_px)
     with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited(where)})) as detector:
         rng = np.random.default_rng(draft.training.seed)
+        asked = _asked(draft, good, rng)
         with found.blamed():
-            recipe.write_golden(draft.folder, golden.choose(detector, panels.frames, limits.image, rng))
+            low = lowest_of_piece(limits.low) if isinstance(draft.geometry, Tiles) else limits.low
+            chosen = golden.choose(detector, asked.frames, limits.image, rng, low)
+        recipe.write_golden(draft.folder, chosen)
     scores.write(draft.folder, good.kept())
     tell("reporting", 0, 1)
     with open_detector(recipe.write(draft.folder, {**facts, "limits": limits})) as detector:
-        seen = report.Good(panels.names, panels.frames, good.maps, good.scores)
+        seen = report.Good(panels.names, panels.frames, good.maps, good.scores, asked)
         report.write(draft.folder / "report.html", detector, draft.losses, seen, found, remark, draft.more)
     recipe.write(draft.folder, {**facts, "limits": limits})
     return remark, found
+
+
+def _asked(draft: Draft, good: Scored, rng: np.random.Generator) -> Stack:
+    """On what synthetic defects are drawn: the panels at the network's input size, or pieces of them."""
+    if isinstance(draft.geometry, Tiles):
+        return tiling.pieces(draft.geometry, good.panels, good.maps, rng)
+    return good.panels
 
 
 def _channel(name: str) -> Channel:

@@ -22,9 +22,12 @@ Tell = Callable[[str, int, int], None]  # phase, done, total
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Panels, integers [n, C, h, w], and their names. `cell_px`: panel area in pixels of one map cell."""
+    """Panels, integers [n, C, h, w], and their names. `cell_px`: panel area in pixels of one map cell.
 
-    frames: NDArray
+    `frames` are an array, or read when asked for, see `calibration.crops.OnDisk`.
+    """
+
+    frames: Any
     names: tuple[str, ...]
     cell_px: int
 

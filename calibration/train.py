@@ -19,19 +19,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration import golden, levels
+from calibration import crops, golden, levels, tiling
 from calibration.export import export, prove
 from calibration.fit import Checkpoint, fit
 from calibration.material import Defective, Material
 from calibration.panels import PanelSet
 from calibration.seal import Draft, Scored, finish, scored
-from calibration.stack import Tell, read_good, read_labelled
+from calibration.stack import Stack, Tell, read_good, read_labelled
 from calibration.suspects import Suspects
+from calibration.tiling import Tiling
 from engines import methods, recipe
 from engines.errors import UsageError
 from engines.methods import MethodSettings
-from engines.recipe import Promise, Recipe, Resize, Training
-from engines.zones import TopMean
+from engines.recipe import Promise, Recipe, Resize, Tiles, Training
+from engines.zones import Part
 
 WORK = "work"  # checkpoints and the scores of finished folds, inside the unfinished recipe
 DEFAULT_PROMISE = Promise(rate=0.01, confidence=0.95)
@@ -44,6 +45,7 @@ class Request:
 
     `folds`: into how many parts the good panels go for cross-fitting; costs as many trainings besides the last.
     `hold_out_every`: instead of that, every so many-th good panel is kept from training for the limits.
+    `tiles`: at the panels' own resolution, in tiles, see `calibration.tiling.planned`; None: resized as a whole.
     """
 
     panels: PanelSet
@@ -55,6 +57,7 @@ class Request:
     folds: int = DEFAULT_FOLDS
     hold_out_every: int | None = None
     promise: Promise = DEFAULT_PROMISE
+    tiles: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Taught:
     parity: float
     remark: str | None
     suspects: Suspects
+    tiling: str | None  # what tiles cost, where there are any
 
 
 def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Taught:
@@ -85,7 +89,8 @@ def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Tau
     parity, remark, found = _teach_into(place, lesson)
     place.rename(request.out)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark, found)
+    said = lesson.tiling.said() if lesson.tiling else None
+    return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark, found, said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +100,26 @@ class Lesson:
     request: Request
     method: Any
     settings: MethodSettings
-    geometry: Resize
+    geometry: Resize | Tiles
     material: Material
     work: Path
     tell: Tell
     choice: levels.Choice | None = None
+    tiling: Tiling | None = None
+
+    @property
+    def panels(self) -> Stack:
+        """The good panels as they are scored; where there are tiles, what is learnt from are crops of them."""
+        return self.tiling.panels if self.tiling else self.material.good
+
+    @property
+    def final(self) -> MethodSettings:
+        """Those of the recipe's network."""
+        return self.settings.sized(self.geometry.height, self.geometry.width) if self.tiling else self.settings
+
+    def without(self, kept_back: NDArray[np.bool_]) -> Material:
+        """What is left to learn from without the panels where `kept_back` [n] is true."""
+        return self.material.without(self.tiling.crops_of(kept_back) if self.tiling else kept_back)
 
     def untaught(self) -> tuple[Any, tuple[str, str]]:
         """A fresh model with its teacher, and that one's name and SHA-256."""
@@ -111,21 +131,39 @@ class Lesson:
 def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
     method = methods.load(request.method)
     settings = methods.settled(method, methods.settings_of(method, request.settings), request.teacher_weights)
-    geometry = Resize(height=settings.height, width=settings.width)
-    good = read_good(request.panels, geometry, tell)
-    labelled = read_labelled(request.panels, geometry)
-    defective = Defective(*labelled) if labelled else None
-    material = Material(good, request.panels.channels, request.seed, defective)
-    work = place / WORK
-    lesson = Lesson(request, method, settings, geometry, material, work, tell)
+    lesson = (_whole if request.tiles is None else _tiled)(request, method, settings, place / WORK, tell)
     model, teacher = lesson.untaught()  # a missing weight file is found before anything is kept or lost
     if request.panels.facts.zones and not methods.score_rule(model):
         raise UsageError(
             f"set.toml: zones need a score that follows from the map; {request.method} with these settings has none"
         )
-    _kept_back(len(good.names), request.folds, request.hold_out_every)
-    _same_or_anew(work, _name_of(lesson, teacher))
+    _kept_back(len(lesson.panels.names), request.folds, request.hold_out_every)
+    _same_or_anew(lesson.work, _name_of(lesson, teacher))
     return lesson
+
+
+def _whole(request: Request, method: Any, settings: MethodSettings, work: Path, tell: Tell) -> Lesson:
+    """Of panels that are resized as a whole."""
+    geometry = Resize(height=settings.height, width=settings.width)
+    good = read_good(request.panels, geometry, tell)
+    labelled = read_labelled(request.panels, geometry)
+    material = Material(good, request.panels.channels, request.seed, Defective(*labelled) if labelled else None)
+    return Lesson(request, method, settings, geometry, material, work, tell)
+
+
+def _tiled(request: Request, method: Any, settings: MethodSettings, work: Path, tell: Tell) -> Lesson:
+    """Of panels in tiles; the settings' height and width are those of the crops that are learnt from."""
+    if request.settings.get("position_correction"):
+        raise UsageError("position_correction: crops of a panel lie anywhere in it: leave it out, or --tiles")
+    settings = settings.sized(settings.height, settings.width)
+    model = method.build(len(request.panels.channels), settings)
+    found = tiling.prepared(
+        request.panels, request.method, settings, model, request.tiles or "auto", request.seed, tell
+    )
+    tell(found.said(), 0, 1)
+    labelled = crops.labelled(request.panels, settings, request.seed)
+    material = Material(found.crops, request.panels.channels, request.seed, Defective(*labelled) if labelled else None)
+    return Lesson(request, method, settings, found.geometry, material, work, tell, tiling=found)
 
 
 def _with_levels(lesson: Lesson) -> Lesson:
@@ -135,32 +173,25 @@ def _with_levels(lesson: Lesson) -> Lesson:
         return lesson
     request, material = lesson.request, lesson.material
     if request.hold_out_every is not None:
-        material = material.without(_kept_back(len(material.good.names), 2, request.hold_out_every)[0])
+        material = lesson.without(_kept_back(len(lesson.panels.names), 2, request.hold_out_every)[0])
     place = (request.teacher_weights, lesson.work)
     choice = levels.chosen(lesson.method, lesson.settings, there, material, *place, lesson.tell)
     return replace(lesson, settings=lesson.method.with_levels(lesson.settings, choice.levels), choice=choice)
 
 
 def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None, Suspects]:
-    request, material = lesson.request, lesson.material
-    kept_back = _kept_back(len(material.good.names), request.folds, request.hold_out_every)
+    request = lesson.request
+    kept_back = _kept_back(len(lesson.panels.names), request.folds, request.hold_out_every)
     crossed = request.hold_out_every is None
     folds = [_fold(lesson, number, mask, len(kept_back)) for number, mask in enumerate(kept_back)] if crossed else []
-    material = material if crossed else material.without(kept_back[0])
-    model, teacher, losses = _taught(lesson, material, "network")
-    lesson.tell("exporting", 0, 1)
-    export(model, material.good, folder)
-    parity = prove(lesson.method.build(len(material.channels), lesson.settings), material.good, folder)
+    draft, parity = _drafted(lesson, folder, np.zeros_like(kept_back[0]) if crossed else kept_back[0], "network")
     shutil.rmtree(lesson.work)
-    held_out = len(lesson.material.good.names) - len(material.good.names)
-    facts = _training(lesson, model, (len(material.good.names), held_out), teacher, losses)
-    draft = _draft(lesson, folder, facts, losses, methods.score_rule(model))
     return parity, *finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
 
 
 def _joined(folds: list[Scored], lesson: Lesson, draft: Draft, kept_back: Sequence[NDArray[np.bool_]]) -> Scored:
     """The scores that set the limits, in the panels' order."""
-    good = lesson.material.good
+    good = lesson.panels
     if not folds:
         return scored(draft, good.part(kept_back[0]), lesson.tell, "scoring")
     order = np.argsort(np.concatenate([np.flatnonzero(mask) for mask in kept_back]))
@@ -171,21 +202,42 @@ def _joined(folds: list[Scored], lesson: Lesson, draft: Draft, kept_back: Sequen
 def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int) -> Scored:
     """The panels of one fold, scored by a network that was taught from the others."""
     known, title = lesson.work / f"fold{number}.npz", f"fold {number + 1} of {count}"
-    part = lesson.material.good.part(kept_back)
+    part = lesson.panels.part(kept_back)
     if known.is_file():
         with np.load(known) as kept:
             return Scored(part, kept["scores"], kept["maps"], kept["weights"])
-    material = lesson.material.without(kept_back)
-    model, teacher, losses = _taught(lesson, material, title)
     folder = lesson.work / "fold"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    export(model, material.good, folder)
-    facts = _training(lesson, model, (len(material.good.names), len(part.names)), teacher, losses)
-    draft = _draft(lesson, folder, facts, losses, methods.score_rule(model))
-    found = scored(draft, part, lesson.tell, f"{title}: scoring")
+    found = scored(_drafted(lesson, folder, kept_back, title)[0], part, lesson.tell, f"{title}: scoring")
     _write_whole(known, found)
     return found
+
+
+def _drafted(lesson: Lesson, folder: Path, kept_back: NDArray[np.bool_], title: str) -> tuple[Draft, float]:
+    """The recipe of a network taught without some panels, in `folder`, and by how much its export differs."""
+    material = lesson.without(kept_back) if kept_back.any() else lesson.material
+    model, teacher, losses = _taught(lesson, material, title)
+    if lesson.tiling:
+        lesson.tell(f"{title}: fitting outputs", 0, 1)
+        model = lesson.tiling.at_tiles(lesson.method, lesson.final, model, ~kept_back)
+    lesson.tell(f"{title}: exporting", 0, 1)
+    example = lesson.tiling.example() if lesson.tiling else material.good
+    export(model, example, folder)
+    parity = prove(lesson.method.build(len(material.channels), lesson.final), example, folder)
+    facts = _training(lesson, model, int((~kept_back).sum()), int(kept_back.sum()), teacher, losses)
+    draft = _draft(lesson, folder, facts, losses, methods.score_rule(model))
+    return (_weighed(lesson, draft, ~kept_back, title) if lesson.tiling else draft), parity
+
+
+def _weighed(lesson: Lesson, draft: Draft, taught: NDArray[np.bool_], title: str) -> Draft:
+    """The draft with its rule for whole panels, weighed by those that it was taught from."""
+    assert isinstance(lesson.geometry, Tiles)
+    asked = np.flatnonzero(taught)
+    some = np.zeros_like(taught)
+    some[asked[np.unique(np.linspace(0, len(asked) - 1, tiling.WEIGHING).round().astype(int))]] = True
+    seen = scored(draft, lesson.panels.part(some), lesson.tell, f"{title}: weighing")
+    return replace(draft, rule=tiling.rule_of(draft.rule, seen.maps, lesson.geometry))
 
 
 def _write_whole(path: Path, found: Scored) -> None:
@@ -201,17 +253,18 @@ def _taught(lesson: Lesson, material: Material, title: str) -> tuple[Any, tuple[
     def tell(stage: str, done: int, total: int) -> None:
         lesson.tell(f"{title}: {stage}", done, total)
 
-    return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell)
+    outputs = lesson.tiling is None  # else they are fitted on tiles
+    return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell, outputs)
 
 
-def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float], rule: tuple[TopMean, ...]) -> Draft:
-    request, plain = lesson.request, lesson.settings.model_dump(mode="json")
+def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float], rule: tuple[Part, ...]) -> Draft:
+    request, plain = lesson.request, lesson.final.model_dump(mode="json")
     more = (levels.section(lesson.choice),) if lesson.choice else ()
     return Draft(folder, request.panels, request.method, plain, lesson.geometry, facts, losses, rule, more)
 
 
 def _training(
-    lesson: Lesson, model: Any, counts: tuple[int, int], teacher: tuple[str, str], losses: Sequence[float]
+    lesson: Lesson, model: Any, panels: int, held_out: int, teacher: tuple[str, str], losses: Sequence[float]
 ) -> Training:
     request, defective = lesson.request, lesson.material.defective
     seen = f"{len(defective.frames)} labelled panels" if defective else "synthetic"
@@ -219,9 +272,10 @@ def _training(
     limits = f"cross-fitted in {request.folds} folds" if request.hold_out_every is None else "held-out panels"
     shown = {"defects": seen} if lesson.method.needs_defects else {}
     shown |= {"level_choice": lesson.choice.said()} if lesson.choice else {}
+    shown |= lesson.tiling.facts() if lesson.tiling else {}
     return Training(
-        panels=counts[0],
-        held_out=counts[1],
+        panels=panels,
+        held_out=held_out,
         seed=request.seed,
         teacher=teacher[0],
         teacher_sha256=teacher[1],
@@ -277,6 +331,7 @@ def _name_of(lesson: Lesson, teacher: tuple[str, str]) -> str:
     """Everything that the numbers follow from, as a hash."""
     request, material = lesson.request, lesson.material
     plain = [request.method, *teacher, lesson.settings.model_dump(mode="json"), request.seed, request.folds]
+    plain += [lesson.geometry.model_dump(mode="json"), lesson.tiling.digest] if lesson.tiling else []
     text = json.dumps([*plain, request.hold_out_every, material.channels, material.good.names, torch.__version__])
     parts = [text.encode(), material.good.frames.data]
     if material.defective is not None:

@@ -101,9 +101,7 @@ def _good_panels(recipe: Recipe, more: Iterable[NDArray]) -> Iterator[NDArray[np
     manifest = recipe.manifest
     gather = Gather(len(manifest.channels), manifest.geometry, manifest.dtype)
     for frames in chain((one.frames for one in recipe.golden if not one.defective), more):
-        tile = np.empty(gather.shape, np.float32)
-        gather(frames, tile)
-        yield tile
+        yield from gather.rows(frames)
 
 
 def _fingerprint(recipe: Recipe, runtime: str, precision: str, derived: str) -> str:

@@ -16,6 +16,7 @@ from engines.recipe import Limits
 CHANNEL_SHARE = 0.5
 NORMAL_MAD = 1.4826  # deviation over median absolute deviation, of a normal distribution
 LEAST_SPREAD = 0.5  # grey levels: half a step of the digits
+MOST_MASK_BYTES = 32_768  # as messages take them
 MOST_DEFECTS = 64  # listed; the mask shows all
 
 
@@ -42,7 +43,7 @@ class Defect:
 
 @dataclass(frozen=True)
 class LowMask:
-    """The defect mask at the map's resolution: bits packed row by row, each row starting on a new byte."""
+    """The defect mask at the map's resolution, a large one coarser: bits packed, each row from a new byte on."""
 
     height: int
     width: int
@@ -78,8 +79,11 @@ def decide(
     size: tuple[int, int],
     covered: NDArray[np.bool_] | None = None,
     inspected: NDArray[np.bool_] | None = None,
+    extent: tuple[int, int] | None = None,
 ) -> Finding:
     """The finding for one panel of `size` (height, width) with low-resolution `map` [h, w] and `score`.
+
+    The map covers `extent` (height, width) in pixels, from the panel's upper left corner on; None: just the panel.
 
     `covered` [h, w] tells which cells the network has seen; None says that its input was the whole panel.
     `inspected` [h, w] tells which cells count for the mask; None: all. Every cell must be finite all the same.
@@ -91,7 +95,7 @@ def decide(
     seen = map if inspected is None or not finite else np.where(inspected, map, map[inspected].min())
     marked = _marked(seen, limits, passed) if finite else np.zeros(map.shape, bool)
     marked = marked if inspected is None else marked & inspected
-    mask, defects = _regions(seen, marked, limits, size, inspected)
+    mask, defects = _regions(seen, marked, limits, size, inspected, extent or size)
     return Finding(passed, score, limits.image, problem, defects, mask, _pack(marked), map)
 
 
@@ -115,13 +119,14 @@ def _regions(
     limits: Limits,
     size: tuple[int, int],
     inspected: NDArray[np.bool_] | None,
+    extent: tuple[int, int],
 ) -> tuple[NDArray[np.bool_], tuple[Defect, ...]]:
     if not marked.any():
         return np.zeros(size, bool), ()
-    level = min(limits.pixel, float(map[marked].min()))
-    fine = np.asarray(cv2.resize(map, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+    level, panel = min(limits.pixel, float(map[marked].min())), np.s_[: size[0], : size[1]]
+    fine = np.asarray(cv2.resize(map, extent[::-1], interpolation=cv2.INTER_LINEAR), np.float32)[panel]
     if inspected is not None:
-        fine[~_grown(inspected, size)] = -np.inf
+        fine[~_grown(inspected, extent)[panel]] = -np.inf
     mask = fine > level
     if not mask.any():  # the only marked cell lies between the pixels of a very small panel
         mask = fine >= fine.max()
@@ -144,6 +149,10 @@ def _defect(fine: NDArray[np.float32], labels: NDArray, stats: NDArray, index: i
 
 
 def _pack(marked: NDArray[np.bool_]) -> LowMask:
+    """At the map's resolution, or at half of it, a quarter and so on until it fits a message; no mark is lost."""
+    while marked.shape[0] * -(-marked.shape[1] // 8) > MOST_MASK_BYTES:
+        even = np.pad(marked, [(0, side % 2) for side in marked.shape])
+        marked = even[::2, ::2] | even[1::2, ::2] | even[::2, 1::2] | even[1::2, 1::2]
     return LowMask(marked.shape[0], marked.shape[1], np.packbits(marked, axis=1).tobytes())
 
 

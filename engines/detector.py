@@ -9,14 +9,15 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import runtimes, zones
+from engines import runtimes
 from engines.build import engine_key, source_of
 from engines.decide import Finding, decide, with_channels
-from engines.errors import EngineError, PanelError, RecipeError
-from engines.gather import Gather
+from engines.errors import EngineError, PanelError
+from engines.gather import Gather, Joined, Pieces
 from engines.integrity import Damage, Guard, History
-from engines.recipe import Golden, Limits, Manifest, Recipe
+from engines.recipe import Golden, Limits, Manifest, Recipe, Tiles
 from engines.runtimes import Network, TensorSpec
+from engines.scoring import Scoring
 from engines.sentinel import Sentinel, strongest
 from engines.signature import LEAST_PX
 from engines.station import IDENTITY, StationCalibration
@@ -63,7 +64,8 @@ class Detector:
         self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
         self._batch = np.zeros((max_batch + 1, *self._gather.shape), np.float32)
         _check_fit(network, self._gather.shape)
-        self._inspected = _inspected_cells(self.manifest, network)
+        self._scoring = Scoring(self.manifest, self._gather.map_shape(network.outputs[MAP].shape))
+        self._sizes = _sizes(self.manifest)
         self._sentinel = self._sentinel_of(recipe) if proving else None
         self._trusted = True
         self._empty = np.zeros(self._gather.shape, self.manifest.dtype)
@@ -80,6 +82,9 @@ class Detector:
         if panel.dtype != self.manifest.dtype:
             raise GeometryError(f"panel is {panel.dtype}, {expected}")
         gain = self._calibration.gain
+        if self._sizes and panel.shape[1:] not in self._sizes:
+            height, width = self._sizes[0]
+            raise GeometryError(f"panel is {panel.shape}; taught were panels of {height} x {width} px")
         if min(panel.shape) < 1 or (gain is not None and gain.shape != panel.shape):
             raise GeometryError(f"panel is {panel.shape}, the station was measured for another size")
         if self._guard and min(panel.shape[1:]) < LEAST_PX:
@@ -105,7 +110,7 @@ class Detector:
 
     def reference(self, golden: Golden) -> float:
         """The score that a golden panel has by the reference, of the inspected cells where the recipe has zones."""
-        return self._score(golden.map, golden.score)
+        return self._scoring.of_golden(golden)
 
     def prove(self) -> None:
         """Inspect the golden defect twice, at two places beside an empty field: for idle times, and after a failure.
@@ -118,7 +123,7 @@ class Detector:
         self._trusted = True
 
     def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
-        """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` of them.
+        """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` pieces of them.
 
         Raises:
             GeometryError: a panel does not fit; nothing was inspected, so `check` each one first.
@@ -140,50 +145,64 @@ class Detector:
                 began = time.perf_counter()
                 self._network.run({INPUT: self._batch[:batch]})
                 taken.append(time.perf_counter() - began)
-        self.batch_s = max(taken[-runs:])
+        self.batch_s = max(taken[-runs:]) * self._gather.usual
 
     def _sentinel_of(self, recipe: Recipe) -> Sentinel | None:
         scored = [replace(one, score=self.reference(one)) for one in recipe.golden]
         golden = strongest(scored, self.limits.image)
         if golden is None:
             return None
+        pieces = self._gather.pieces(golden.frames)
+        if len(pieces) > 1:
+            raise EngineError(f"the golden panel {golden.name} takes {len(pieces)} tiles, not one: teach again")
         tile = np.empty(self._gather.shape, np.float32)
-        self._gather(golden.frames, tile)
-        return Sentinel(tile, golden.score, golden.map, self.limits.image)
+        pieces.fill(0, tile)
+        return Sentinel(tile, golden.score, golden.map, self.limits.image, pieces)
 
     def _inspect_batch(self, panels: Sequence[NDArray]) -> list[Finding]:
-        maps, scores = self._run_batch([self._calibration.apply(panel) for panel in panels])
+        answers = self._run_batch([self._calibration.apply(panel) for panel in panels])
         self.panels += len(panels)
-        return [self._finding(*each) for each in zip(panels, maps, scores, strict=True)]
+        return [self._finding(panel, *answer) for panel, answer in zip(panels, answers, strict=True)]
 
-    def _run_batch(self, panels: Sequence[NDArray]) -> tuple[list[NDArray[np.float32]], list[float]]:
-        """Maps [h, w] and scores of corrected `panels`, by one call that the golden defect went through too."""
-        rows = list(range(len(panels)))
+    def _run_batch(self, panels: Sequence[NDArray]) -> list[tuple[Joined, float]]:
+        """Maps and scores of corrected `panels`, by calls that the golden defect went through too."""
+        gathered = [self._gather.pieces(panel) for panel in panels]
+        rows = [(pieces, number) for pieces in gathered for number in range(len(pieces))]
+        starts = range(0, len(rows), self.max_batch)
+        answers = [answer for at in starts for answer in self._run_rows(rows[at : at + self.max_batch])]
+        return [self._joined(*each) for each in _dealt(gathered, answers)]
+
+    def _run_rows(self, pieces: Sequence[tuple[Pieces, int]]) -> list[tuple[NDArray[np.float32], float]]:
+        """Map [h, w] and score that the network gives each piece, by one call."""
+        rows = list(range(len(pieces)))
         sentinel = self._sentinel
-        at = sentinel.row(len(panels)) if sentinel else None
+        at = sentinel.row(len(pieces)) if sentinel else None
         if sentinel and at is not None:
             rows = [row + (row >= at) for row in rows]
             self._batch[at] = sentinel.tile
-        for panel, row in zip(panels, rows, strict=True):
-            self._gather(panel, self._batch[row])
-        outputs = self._network.run({INPUT: self._batch[: len(panels) + (at is not None)]})
+        for (panel, number), row in zip(pieces, rows, strict=True):
+            panel.fill(number, self._batch[row])
+        outputs = self._network.run({INPUT: self._batch[: len(pieces) + (at is not None)]})
         self.network_calls += 1
-        maps = outputs[MAP]
-        scores = [self._score(*each) for each in zip(maps, outputs[SCORE].tolist(), strict=True)]
+        maps, scores = outputs[MAP], outputs[SCORE].tolist()
         if sentinel and at is not None:
             self._trusted = False
-            sentinel.verify(scores[at], maps[at])
+            joined, score = self._joined(sentinel.pieces, [(maps[at], scores[at])])
+            sentinel.verify(score, joined.map)
             self._trusted = True
-        return [maps[row].copy() for row in rows], [scores[row] for row in rows]
+        return [(maps[row].copy(), scores[row]) for row in rows]
 
-    def _score(self, map: NDArray[np.float32], score: float) -> float:
-        """The network's own score, or that of the inspected cells where the recipe has zones."""
-        if self._inspected is None or not np.isfinite(score):
-            return score
-        return zones.score(map, self._inspected, self.manifest.score)
+    def _joined(self, pieces: Pieces, answers: Sequence[tuple[NDArray[np.float32], float]]) -> tuple[Joined, float]:
+        """A panel's map and its score, not a number where that of a piece is none."""
+        joined = pieces.joined([map for map, _ in answers])
+        scores = [score for _, score in answers]
+        own = scores[0] if len(scores) == 1 or np.isfinite(scores).all() else float("nan")
+        return joined, self._scoring.score(joined.map, pieces.size, own)
 
-    def _finding(self, panel: NDArray, map: NDArray[np.float32], score: float) -> Finding:
-        finding = decide(map, score, self.limits, (panel.shape[1], panel.shape[2]), inspected=self._inspected)
+    def _finding(self, panel: NDArray, joined: Joined, score: float) -> Finding:
+        size = (panel.shape[1], panel.shape[2])
+        inspected = self._scoring.inspected(joined.map, size)
+        finding = decide(joined.map, score, self._scoring.limits(size), size, joined.covered, inspected, joined.extent)
         if finding.passed or not finding.defects:
             return finding
         first, rest = finding.defects[:MOST_NAMED], finding.defects[MOST_NAMED:]
@@ -219,15 +238,22 @@ def open_detector(
         yield Detector(recipe, network, key.hash, calibration, max_batch, proving)
 
 
-def _inspected_cells(manifest: Manifest, network: Network) -> NDArray[np.bool_] | None:
-    """Cells of the network's map that count; None: all of them."""
-    if manifest.limits.zones is None:
-        return None
-    height, width = network.outputs[MAP].shape
-    cells = manifest.limits.zones.cells((height, width))
-    if not cells.any():
-        raise RecipeError("the recipe's zones leave no cell of the map to inspect: takt limits with larger ones")
-    return cells
+def _dealt(
+    gathered: Sequence[Pieces], answers: Sequence[tuple[NDArray[np.float32], float]]
+) -> Iterator[tuple[Pieces, Sequence[tuple[NDArray[np.float32], float]]]]:
+    """Each panel's pieces with the answers to them."""
+    at = 0
+    for pieces in gathered:
+        yield pieces, answers[at : at + len(pieces)]
+        at += len(pieces)
+
+
+def _sizes(manifest: Manifest) -> list[tuple[int, int]]:
+    """Of panels that fit the recipe, the taught one first, then golden ones; none where any fits."""
+    geometry = manifest.geometry
+    if not isinstance(geometry, Tiles) or geometry.panel is None:
+        return []
+    return [geometry.panel, geometry.piece or geometry.panel]
 
 
 def _check_fit(network: Network, shape: tuple[int, ...]) -> None:

@@ -6,9 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from engines import contents
 from engines.integrity import IntegrityLimits
-from engines.zones import TopMean, Zones
+from engines.zones import Part, Zones
 
-FORMAT = 2
+FORMAT = 3
+UNTILED = 2  # the format that everything has which has no tiles: versions that know of none read it
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,6 +34,38 @@ class Resize(_Part):
     kind: Literal["resize"] = "resize"
     height: Annotated[int, Field(ge=32, le=4096)]
     width: Annotated[int, Field(ge=32, le=4096)]
+
+
+Side = Annotated[int, Field(ge=1)]
+
+
+class Tiles(_Part):
+    """The panel at its own resolution, in tiles of `height` x `width` px; see `engines.tiles`.
+
+    Each has `halo` px around what it answers for, and begins on a multiple of `grid`. `panel` is the (height, width)
+    that was taught, and the only one that is inspected; None: any. `piece` is that of golden panels, pieces of such.
+    """
+
+    kind: Literal["tiles"] = "tiles"
+    height: Annotated[int, Field(ge=32, le=4096)]
+    width: Annotated[int, Field(ge=32, le=4096)]
+    halo: Annotated[int, Field(ge=0)]
+    grid: Side
+    panel: tuple[Side, Side] | None = None
+    piece: tuple[Side, Side] | None = None
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> "Tiles":
+        if any(one % self.grid for one in (self.height, self.width, self.halo)):
+            raise ValueError(f"tile and halo must be multiples of the grid of {self.grid} px")
+        panel = self.panel or (4097, 4097)
+        sides = zip((self.height, self.width), panel, strict=True)
+        if any(side <= 2 * self.halo and side < whole for side, whole in sides):
+            raise ValueError(f"a tile must be larger than two halos of {self.halo} px, or than the panel")
+        return self
+
+
+Geometry = Annotated[Resize | Tiles, Field(discriminator="kind")]
 
 
 class Promise(_Part):
@@ -84,16 +117,16 @@ class Training(_Part):
 class Manifest(_Part):
     """Everything about a recipe except its numbers in bulk."""
 
-    format: Literal[1, 2] = FORMAT
+    format: Literal[1, 2, 3] = FORMAT
     product: str
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
-    geometry: Resize  # to become a union told apart by `kind`
+    geometry: Geometry
     dtype: Literal["uint8", "uint16"]
     method: str
     settings: dict[str, Any]
     training: Training
     limits: Limits
-    score: tuple[TopMean, ...] = ()  # how the score follows from the map; empty: the network alone knows
+    score: tuple[Part, ...] = ()  # how the score follows from the map; empty: the network alone knows
     integrity: IntegrityLimits | None = None  # None: raw sets are not checked; takt relearn adds them
     mm_per_px: Annotated[float, Field(gt=0)] | None = None
     files: Annotated[dict[str, Sha256], Field(max_length=contents.MOST_FILES)]
@@ -109,4 +142,10 @@ class Manifest(_Part):
     def _zones_need_a_rule(self) -> "Manifest":
         if self.limits.zones and not self.score:
             raise ValueError("zones need a method that states how its score follows from the map: teach again")
+        return self
+
+    @model_validator(mode="after")
+    def _tiles_need_a_rule(self) -> "Manifest":
+        if isinstance(self.geometry, Tiles) and not (self.score and self.format >= FORMAT):
+            raise ValueError(f"tiles need format {FORMAT} and a score that follows from the map: teach again")
         return self

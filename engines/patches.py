@@ -1,9 +1,11 @@
 """A picture into square patches on a global grid, folded into the batch dimension, and their maps back in place."""
 
 from collections.abc import Callable, Sequence
-from math import gcd
+from math import ceil, gcd
 
 from torch import Tensor
+
+GAUSSIAN_REACH = 5  # sigmas, beyond which its weight is below 1e-5
 
 
 def cut(pictures: Tensor, size: int) -> Tensor:
@@ -50,6 +52,14 @@ def checked_patch(size: int, height: int, width: int, stride: int) -> int:
         there = ", ".join(map(str, fitting))
         raise ValueError(f"must divide height and width and be a multiple of stride {stride}: take {there}")
     return size
+
+
+def smoothed(stride: int, finest: int, sigma: float) -> int:
+    """Pixels by which a cell sees farther once maps of `stride` were brought to the finest and smoothed there.
+
+    `sigma` is the Gaussian's, in cells of the finest level, of `finest` pixels each.
+    """
+    return stride + 2 * finest * ceil(GAUSSIAN_REACH * sigma)
 
 
 def halo(receptive_field: int, grid: int) -> int:

@@ -17,10 +17,23 @@ from pydantic import ValidationError
 from engines import contents
 from engines.errors import RecipeError
 from engines.golden import GOLDEN, Golden, read_golden, write_golden
-from engines.manifest import FORMAT, Channel, Limits, Manifest, Promise, Resize, ScoreStatistics, Training
+from engines.manifest import (
+    FORMAT,
+    UNTILED,
+    Channel,
+    Geometry,
+    Limits,
+    Manifest,
+    Promise,
+    Resize,
+    ScoreStatistics,
+    Tiles,
+    Training,
+)
 
 __all__ = [
     "Channel",
+    "Geometry",
     "Golden",
     "Limits",
     "Manifest",
@@ -28,6 +41,7 @@ __all__ = [
     "Recipe",
     "Resize",
     "ScoreStatistics",
+    "Tiles",
     "Training",
     "Trust",
     "canonical",
@@ -118,7 +132,8 @@ def write(path: Path, facts: Mapping[str, Any]) -> Recipe:
     (path / SIGNATURE).unlink(missing_ok=True)  # it was of the manifest before
     files = {name: contents.digest(path, name) for name in _files(path)}
     try:
-        manifest = Manifest(**{**facts, "format": FORMAT, "files": files})
+        number = FORMAT if isinstance(facts.get("geometry"), Tiles) else UNTILED
+        manifest = Manifest(**{**facts, "format": number, "files": files})
     except ValidationError as error:
         raise RecipeError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError
+from engines.gather import Pieces
 from engines.recipe import Golden
 
 SHARE_OF_MARGIN = 0.25  # as for a parity certificate: of the distance from the limit
@@ -20,12 +21,16 @@ MAP_SHARE = 0.2  # of the reference map's mean height above its lowest cell
 
 @dataclass
 class Sentinel:
-    """The panel at the network's input [C, h, w] with its reference answer; `runs` counts by batch size."""
+    """The panel at the network's input [C, h, w] with its reference answer; `runs` counts by batch size.
+
+    `pieces` joins the network's map to the panel's.
+    """
 
     tile: NDArray[np.float32]
     score: float
     map: NDArray[np.float32]
     limit: float
+    pieces: Pieces
     runs: Counter[int] = field(default_factory=Counter)
 
     def row(self, panels: int) -> int:

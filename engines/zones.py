@@ -1,7 +1,7 @@
 """Where a panel is inspected, and what a map scores there.
 
 The network scores the whole map. Where zones are set its score is computed anew from the cells that are inspected,
-by the rule that the recipe states (`TopMean`); so zones need no export, and every runtime answers alike.
+by the rule that the recipe states (`Part`); so zones need no export, and every runtime answers alike.
 """
 
 import json
@@ -31,6 +31,18 @@ class TopMean(BaseModel):
 
     cells: Annotated[int, Field(ge=1)]
     weight: float
+
+
+class TopShare(BaseModel):
+    """`weight` times the mean of the map's highest `share` of cells, at least one: for maps of any size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    weight: float
+
+
+Part = TopMean | TopShare
 
 
 class Zones(BaseModel):
@@ -106,19 +118,21 @@ def zones_of(raw: Mapping[str, Any], where: str) -> Zones:
     return zones
 
 
-def score(map: NDArray[np.float32], inspected: NDArray[np.bool_], parts: Sequence[TopMean]) -> float:
+def score(map: NDArray[np.float32], inspected: NDArray[np.bool_], parts: Sequence[Part]) -> float:
     """Score of a map [h, w] from its inspected cells alone; fewer cells than a part asks for are all taken."""
     values = map[inspected].astype(np.float64)
-    return sum(part.weight * _top_mean(values, part.cells) for part in parts)
+    return sum(part.weight * top_mean(values, part) for part in parts)
 
 
-def whole(map: NDArray[np.float32], parts: Sequence[TopMean]) -> float:
+def whole(map: NDArray[np.float32], parts: Sequence[Part]) -> float:
     """Score of a map [h, w] from all its cells."""
     return score(map, np.ones(map.shape, bool), parts)
 
 
-def _top_mean(values: NDArray[np.float64], cells: int) -> float:
-    count = min(cells, values.size)
+def top_mean(values: NDArray[Any], part: Part) -> float:
+    """What `part` makes of the cells [n], before its weight."""
+    wanted = part.cells if isinstance(part, TopMean) else max(1, round(part.share * values.size))
+    count = min(wanted, values.size)
     return float(np.partition(values, -count)[-count:].mean())
 
 

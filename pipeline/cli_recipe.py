@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import cv2
 import typer
 from numpy.typing import NDArray
+from typer.core import TyperCommand
 
 from calibration import overlay
 from calibration.doubts import doubts
@@ -40,9 +41,24 @@ PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, fp16, int8 or fp
 ThreadsOption = Annotated[int, typer.Option(min=1, help="processor threads for the network")]
 
 
+class Teach(TyperCommand):
+    """`--tiles` alone stands for `--tiles auto`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, [each for pair in zip(args, [*args[1:], ""], strict=True) for each in _said(*pair)]
+        )
+
+
+def _said(word: str, after: str) -> tuple[str, ...]:
+    """The word as it is meant, from the one that follows."""
+    alone = word == "--tiles" and not (after == "auto" or after[:1].isdecimal())
+    return (word, "auto") if alone else (word,)
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the root command."""
-    app.command("teach")(teach)
+    app.command("teach", cls=Teach)(teach)
     app.command("eval")(evaluate)
     app.command("inspect")(inspect)
     app.command("relearn")(relearn)
@@ -75,6 +91,10 @@ def teach(
     ] = 0.01,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="with which that is promised")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="of every random draw")] = 0,
+    tiles: Annotated[
+        str | None,
+        typer.Option(metavar="[PX|PXxPX]", help="at the panels' own resolution, in tiles of this or of a fitting size"),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Teach a recipe from good panels."""
@@ -91,13 +111,15 @@ def teach(
         folds=folds,
         hold_out_every=hold_out_every,
         promise=recipes.Promise(rate=false_reject, confidence=confidence),
+        tiles=tiles,
     )
     _tell_on_stderr(doubts(request.panels, "train"))
     with progress() as tell:
         if download_weights:
             _training("weights").fetch(method, request.settings, weights_mirror, tell)
         taught = train.teach(request, tell)
-    _tell_on_stderr(line for line in (taught.remark, taught.suspects.said(), unsigned(out)) if line)
+    remarks = (taught.tiling, taught.remark, taught.suspects.said(), unsigned(out))
+    _tell_on_stderr(line for line in remarks if line)
     show(_taught(taught), json_file)
 
 
@@ -286,6 +308,7 @@ def _taught(taught: Any) -> dict[str, Any]:
         "promised_false_reject": manifest.limits.promise.model_dump(),
         "suspects": list(taught.suspects.names),
         "parity": taught.parity,
+        "tiles": taught.tiling,
         "out": str(taught.recipe.path),
     }
 

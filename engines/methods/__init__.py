@@ -45,6 +45,16 @@ class MethodSettings(BaseModel):
         """The kinds of `engines.backbones.TEACHERS` that are used."""
         return ()
 
+    @property
+    def grid(self) -> int:
+        """Pixels on which tiles of a panel have to begin: the coarsest stride, and patches where there are any."""
+        return 32
+
+    def sized(self, height: int, width: int) -> Self:
+        """The same for tiles of this size, multiples of the grid, with the same patches, and no place in them alike."""
+        alike = {"position_correction": False} if "position_correction" in type(self).model_fields else {}
+        return self.model_copy(update={"height": height, "width": width, **alike})
+
     def shortened(self, passes: int) -> Self:
         """The same with at most so many panels shown."""
         schedule = self.schedule.model_copy(update={"image_passes": min(passes, self.schedule.image_passes)})

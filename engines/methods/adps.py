@@ -25,6 +25,7 @@ never quite 0, so that an engine that answers zeros scores below everything real
 """
 
 from collections.abc import Iterator, Sequence
+from math import lcm
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,7 +40,7 @@ from engines.compare import cosine_distance, interpolation
 from engines.located import Located
 from engines.methods import Stage
 from engines.one_teacher import OneTeacher
-from engines.patches import checked_patch, patchwise
+from engines.patches import checked_patch, patchwise, smoothed
 from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
 
 needs_defects = True
@@ -72,6 +73,10 @@ class Settings(OneTeacher):
     blend: Literal["auto", "repeat", "colour", "statistics", "balanced"] = "auto"
     smooth: Annotated[float, Field(ge=0, le=8)] = 1.0  # sigma, map cells
     score: Literal["both", "maximum"] = "both"
+
+    @property
+    def grid(self) -> int:
+        return lcm(super().grid, self.patch_px)
 
     @field_validator("strides")
     @classmethod
@@ -112,7 +117,8 @@ class Adps(Located):
         self.heads = nn.ModuleList(heads)
         self.decoder = Decoder(self.teacher.widths, settings.decoder_widths)
         of_patch = min(self.student.fields[-1], 2 * settings.patch_px - 1)
-        self.receptive_field = max(self.teacher.fields[-1], of_patch) + self.decoder.reach(settings.strides[0])
+        networks = max(self.teacher.fields[-1], of_patch) + self.decoder.reach(settings.strides[0])
+        self.receptive_field = networks + smoothed(0, settings.strides[0], settings.smooth)
         self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
         self._student_is_taught = False
         self._register_map(settings)

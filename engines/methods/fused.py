@@ -19,8 +19,8 @@ score is made of the fused map as mkd's.
 """
 
 from collections.abc import Iterator, Sequence
-from math import ceil
-from typing import Annotated, Literal
+from math import lcm
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -34,7 +34,7 @@ from engines.compare import grown
 from engines.located import Located
 from engines.methods import Stage, mcd
 from engines.methods.mkd import Pairs, load_teacher
-from engines.patches import checked_patch, halo, patch_sizes, patchwise
+from engines.patches import checked_patch, halo, patch_sizes, patchwise, smoothed
 from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
 
 __all__ = ["Fused", "Settings", "build", "load_teacher", "needs_defects"]
@@ -42,7 +42,6 @@ __all__ = ["Fused", "Settings", "build", "load_teacher", "needs_defects"]
 needs_defects = True
 
 QUANTILES, HIGH_IS = (0.9, 0.995), 0.1
-GAUSSIAN_REACH = 5  # sigmas, beyond which its weight is below 1e-5
 LEFT_OUT = -1e4  # logit of a level that is not compared
 LEAST_STEP = (1e-4, 0.1)  # between the quantiles: a decoder sure of nearly all cells must not drown the distances
 USUAL_PATCH = 64
@@ -108,6 +107,13 @@ class Settings(mcd.Settings):
         return patch_px
 
     @property
+    def grid(self) -> int:
+        return lcm(super().grid, self.patch)
+
+    def sized(self, height: int, width: int) -> Self:
+        return super().sized(height, width).model_copy(update={"patch_px": self.patch})
+
+    @property
     def patch(self) -> int:
         """Side of the student's patches, pixels."""
         there = patch_sizes(self.height, self.width, STRIDES[-1])
@@ -134,7 +140,7 @@ class Fused(mcd.Mcd):
         self.training_facts["levels"] = " ".join(map(str, compared))
         self.training_facts["receptive_field_px"] = self.receptive_field
         if settings.teacher_kind not in SEES_ALL:
-            self.training_facts["halo_px"] = halo(self.receptive_field, settings.patch)
+            self.training_facts["halo_px"] = halo(self.receptive_field, settings.grid)
 
     def train(self, mode: bool = True) -> "Fused":
         """While the decoder learns everything before it stands still, the student's own statistics included."""
@@ -267,4 +273,4 @@ def _field(model: Fused) -> int:
     student = min(model.student.fields[-1], 2 * settings.patch - 1)
     networks = max(model.teacher.fields[-1], student)
     behind = STRIDES[-1] if model.decoder is None else max(STRIDES[-1], model.decoder.reach())
-    return blend + networks + behind + 2 * STRIDES[0] * ceil(GAUSSIAN_REACH * settings.smooth)
+    return blend + networks + smoothed(behind, STRIDES[0], settings.smooth)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.blend import Batches
-from engines.convex import ConvexBlend
+from engines.convex import LOCAL, ConvexBlend
 from engines.methods import Stage, mkd
 from engines.methods.mkd import Pairs, load_teacher
 
@@ -69,6 +69,7 @@ class Mcd(mkd.Mkd):
         if self.blend.kind in ("statistics", "balanced"):
             self.blend = ConvexBlend(channels, self.blend.kind == "balanced", settings.third)
             self.training_facts["blend"] = self.blend.kind
+            self.receptive_field += LOCAL - 1
         self.factors = nn.ParameterList(nn.Parameter(torch.zeros(1, width, 1, 1)) for width in self.teacher.widths)
         self.shares = nn.Parameter(torch.zeros(len(self.teacher.widths)))
         self._contrasting = False

@@ -35,6 +35,7 @@ from engines.compare import cosine_distance, interpolation
 from engines.errors import UsageError
 from engines.located import Located
 from engines.methods import MethodSettings, Stage
+from engines.patches import smoothed
 from engines.zones import TopMean
 
 needs_defects = False
@@ -85,6 +86,7 @@ class Pair(nn.Module):
         self.student = ReducedResNet([2 * one for one in strides]) if pooled else TEACHERS[kind].build(strides)
         widened = strides[-1] if pooled else 0
         self.field = max(self.teacher.fields[-1] + widened, self.student.fields[-1])
+        self.coarsest = strides[-1] + widened
 
     def targets(self, seen: Tensor) -> list[Tensor]:
         """The teacher's maps, at the student's size."""
@@ -151,7 +153,10 @@ class MixedTeacher(nn.Module):
         self.blend = Blend(chosen_kind(settings.blend, channels), channels)
         self.pairs = nn.ModuleDict(_pairs(settings))
         self.fusion = Fusion(settings)
-        self.receptive_field = max(pair.field for pair in self._each())
+        networks, coarsest = (
+            max(each) for each in zip(*((one.field, one.coarsest) for one in self._each()), strict=True)
+        )
+        self.receptive_field = networks + smoothed(coarsest, MAP_STRIDE, settings.smooth)
         self.training_facts: dict[str, str | int | float] = {
             "blend": self.blend.kind,
             "levels": " ".join(_levels(settings)),

@@ -32,6 +32,7 @@ from engines.compare import cosine_distance, flattened_distance, fuse, interpola
 from engines.located import Located
 from engines.methods import Stage
 from engines.one_teacher import OneTeacher
+from engines.patches import smoothed
 from engines.zones import TopMean
 
 needs_defects = False
@@ -83,7 +84,8 @@ class Mkd(Located):
         self.teacher = TEACHERS[settings.teacher_kind].trunk(settings.strides)
         self.student, heads = _student(settings, self.teacher)
         self.heads = nn.ModuleList(heads)
-        self.receptive_field = max(self.teacher.fields[-1], self.student.fields[-1])
+        networks = max(self.teacher.fields[-1], self.student.fields[-1])
+        self.receptive_field = networks + smoothed(settings.strides[-1], settings.strides[0], settings.smooth)
         self.training_facts: dict[str, str | int | float] = {"blend": self.blend.kind}
         self._register_maps(settings)
 

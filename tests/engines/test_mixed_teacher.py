@@ -22,6 +22,7 @@ from engines.backbones import TEACHERS, ReducedResNet  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import mixed_teacher  # noqa: E402
 from engines.methods.mixed_teacher import Fusion, MixedTeacher  # noqa: E402
+from engines.patches import smoothed  # noqa: E402
 
 SMALL = {"height": 64, "width": 96, "second": "mobilenet_v2"}
 
@@ -229,7 +230,8 @@ def test_candidates_are_all_levels_shallow_first_and_none_where_they_are_named()
 
 
 def test_the_receptive_field_covers_the_pooled_cell() -> None:
-    assert built(levels=["early4"]).receptive_field == max(43 + 4, ReducedResNet([8]).fields[-1])
+    networks = max(43 + 4, ReducedResNet([8]).fields[-1])
+    assert built(levels=["early4"], smooth=1.0).receptive_field == networks + smoothed(8, 4, 1.0)
 
 
 def test_the_second_teacher_is_the_papers_where_its_weights_are_at_hand(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from engines import recipe as recipes  # noqa: E402
 from engines.backbones import Trunk, load_weights, receptive_field_px  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import mkd  # noqa: E402
+from engines.patches import smoothed  # noqa: E402
 
 SMALL = {"height": 64, "width": 96, "teacher": "takt", "student_width": 4}
 
@@ -115,8 +116,9 @@ def test_good_panels_score_around_one() -> None:
 
 def test_the_receptive_field_is_the_larger_of_the_two() -> None:
     assert receptive_field_px(2) == 211
-    assert mkd.build(3, settings(teacher="resnet18")).receptive_field == 211
-    assert mkd.build(3, settings(student_blocks=3)).receptive_field == receptive_field_px(3)
+    behind = smoothed(16, 4, 1.0)  # the coarsest level brought to the finest, and the Gaussian
+    assert mkd.build(3, settings(teacher="resnet18", smooth=1.0)).receptive_field == 211 + behind
+    assert mkd.build(3, settings(student_blocks=3, smooth=1.0)).receptive_field == receptive_field_px(3) + behind
 
 
 def of_vgg(**changes: object) -> mkd.Mkd:

@@ -51,7 +51,7 @@ def edit(path: Path, **changes: object) -> None:
         (lambda path: (path / "manifest.json").write_text("{"), "is damaged"),
         (lambda path: (path / "manifest.json").write_text("[]"), "states no format"),
         (lambda path: (path / "manifest.json").unlink(), "is no recipe"),
-        (lambda path: edit(path, format=3), "format 3 is newer"),
+        (lambda path: edit(path, format=4), "format 4 is newer"),
         (lambda path: edit(path, dtype="float32"), "dtype"),
         (lambda path: edit(path, surprise=1), "surprise"),
         (lambda path: edit(path, files={}), "network.onnx is missing"),
