@@ -72,7 +72,7 @@ def ask(config: LineConfig, number: int, place: Place, wait_s: float) -> str:
     return _awaited(config, number, wish, old, wait_s)
 
 
-def _before(row: Row) -> Place:
+def _before(config: LineConfig, row: Row) -> Place:
     """What is in use, with its hash; a line that never ran with it has not written that down."""
     return row.place if row.place.recipe else Place(path=row.place.path, recipe=loaded(config, row.place).hash)
 
