@@ -175,6 +175,17 @@ def load(kind: str) -> Any:
     return plugins.load("engines.methods", kind)
 
 
+def stored_settings(method: Any, values: dict[str, Any]) -> MethodSettings:
+    """The settings that a recipe's manifest holds; one that is younger than the recipe is what networks had before it.
+
+    A method names those in `EARLIER`.
+
+    Raises:
+        UsageError: as `settings_of`.
+    """
+    return settings_of(method, {**getattr(method, "EARLIER", {}), **values})
+
+
 def settings_of(method: Any, values: dict[str, Any]) -> MethodSettings:
     """The method's settings from plain values.
 
