@@ -82,6 +82,9 @@ class Model(Protocol):
 
     It may offer `score_rule()`, a sequence of `engines.zones.TopMean`: how its score follows from its map. Without it
     a recipe cannot be told where to inspect (zones); teaching holds it against the network's own score.
+
+    It may say `keeps_unseen = True`: then, of sets that have enough, some good panels are kept from training, and
+    `fit_output(batches, unseen)` gets all good panels and those.
     """
 
     receptive_field: int  # pixels

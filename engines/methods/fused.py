@@ -10,9 +10,10 @@ contrast, where `contrast_passes` asks for it; then the decoder, on the frozen p
 drawn once and come again. A push or a decoder that acts on the student from the start spoils its distances. Beside the
 decoder, which learns from the same defects, the contrast made no difference worth its time: see docs/choices.md.
 
-Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels the 0.995
-quantile lies 0.1 above the 0.9 quantile. Theirs are held back from training, ours trained the network; and theirs are
-shifted so that the 0.9 quantile is 0, which tells no cell from another and would make calm panels' scores negative. The
+Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels that are
+kept back from training, the 0.995 quantile lies 0.1 above the 0.9 quantile. Over panels that trained the decoder, which
+is sure of itself there, the mask would get a scale that lights up every soiling. Theirs are shifted so that the 0.9
+quantile is 0, which tells no cell from another and would make calm panels' scores negative; ours are not. The
 distances are corrected by position before, the mask is not. The mask enters as ln(1 + o / o0), see
 `engines.methods.adps`, and with a smaller weight: it finds what was drawn for it, and lights up on soiling as well. The
 score is made of the fused map as mkd's.
@@ -131,6 +132,7 @@ class Fused(mcd.Mcd):
             self.shares.copy_(torch.tensor([0.0 if stride in compared else LEFT_OUT for stride in STRIDES]))
         widths = (settings.decoder_widths, settings.decoder_narrow)
         self.decoder = Decoder(self.teacher.widths, *widths) if settings.decoder_passes else None
+        self.keeps_unseen = self.decoder is not None
         self._segmenting = False
         self.register_buffer("typical", torch.zeros(()))
         self.register_buffer("gain", torch.ones(2))
@@ -171,12 +173,14 @@ class Fused(mcd.Mcd):
         marked = marked_cells(defect_mask, STRIDES[0])
         return focal_loss(self.decoder(targets), marked, self.settings.focal_gamma, self.settings.focal_alpha)
 
-    def fit_output(self, batches: Batches) -> None:
+    def fit_output(self, batches: Batches, unseen: Batches | None = None) -> None:
+        """The mean map by position from all good panels; scales and score from those that trained nothing."""
+        honest = unseen or batches
         with torch.no_grad():
             self._fit_position(batches)
             if self.decoder is not None:
-                self._fit_scales(batches)
-            self._fit_score(batches)
+                self._fit_scales(honest)
+            self._fit_score(honest)
         self._tell_blend()
 
     def _fit_scales(self, batches: Batches) -> None:

@@ -115,6 +115,25 @@ def test_a_panel_calmer_than_any_that_taught_still_scores_above_zero() -> None:
         assert float(fitted()(calm)[1].min()) > 0
 
 
+def test_scales_and_score_are_learnt_from_what_trained_nothing_and_the_mean_map_from_all() -> None:
+    model = fitted()
+    assert model.decoder is not None and model.keeps_unseen
+    position = model.position.clone()
+    others = 0.3 + 0.4 * torch.rand(4, 4, 64, 96, generator=torch.Generator().manual_seed(8))
+    with torch.no_grad():
+        model.decoder.last.weight.mul_(50)
+        model.fit_output(batches, lambda: [others])
+        both = model._two_maps(others) * model.gain.view(2, 1, 1, 1)
+        assert float(model(others)[1].mean()) == pytest.approx(1, abs=1e-3)
+    assert torch.equal(model.position, position)
+    for map in both.numpy():
+        assert np.quantile(map, 0.995) - np.quantile(map, 0.9) == pytest.approx(0.1, abs=0.01)
+
+
+def test_without_a_decoder_all_good_panels_train() -> None:
+    assert not fitted(decoder_passes=0).keeps_unseen
+
+
 def test_a_recipe_from_before_levels_were_narrowed_has_the_decoder_of_then() -> None:
     stored = of().model_dump(mode="json")
     assert methods.stored_settings(fused, stored) == of()
