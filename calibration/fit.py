@@ -117,6 +117,8 @@ def fit(
 ) -> list[float]:
     """Train `model` and fit what stands before and after the networks; the loss of every step of the last stage.
 
+    Of a model that `keeps_unseen`, some good panels train nothing, see `Material.parted`.
+
     The checkpoint is written now and then, read where it is there already, and left behind. `tell` hears the name of
     the stage. Without `outputs`, what stands after the networks is left to the caller.
 
@@ -125,19 +127,35 @@ def fit(
     """
     model.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
     model.fit_input(material.batches)
+    taught, _ = _parted(model, material)
     saved = checkpoint.read()
     losses: list[float] = []
     for number, stage in enumerate(model.stages()):
         if saved and number < saved["stage"]:
             continue
-        run = Run(model, stage, Course(material, stage, schedule), schedule)
-        losses = run.go(material, partial(tell, stage.name), Bookmark(checkpoint, number), saved)
+        run = Run(model, stage, Course(taught, stage, schedule), schedule)
+        losses = run.go(taught, partial(tell, stage.name), Bookmark(checkpoint, number), saved)
         saved = None
     model.eval()
     model.to(memory_format=torch.contiguous_format)
     if outputs:
-        model.fit_output(material.batches)
+        fit_output(model, material)
     return losses
+
+
+def fit_output(model: Any, material: Material) -> None:
+    """Fit what stands behind the networks of a model that `fit` trained from the same material."""
+    unseen = _parted(model, material)[1]
+    if unseen is None:
+        model.fit_output(material.batches)
+    else:
+        model.fit_output(material.batches, unseen.batches)
+        model.training_facts["panels_kept_for_output"] = len(unseen.good.names)
+
+
+def _parted(model: Any, material: Material) -> tuple[Material, Material | None]:
+    """What trains the model, and what is kept from training for its output."""
+    return material.parted() if getattr(model, "keeps_unseen", False) else (material, None)
 
 
 def pace(done: float) -> float:

@@ -21,6 +21,7 @@ from engines.methods import Schedule, Stage
 CACHE_BYTES = 1_500_000_000
 DEFECT_SHARE = 0.75
 LEAST_VARIETY = 64
+UNSEEN_EVERY, FEWEST_UNSEEN, FEWEST_PARTED = 8, 4, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,18 @@ class Material:
     def without(self, kept_back: NDArray[np.bool_]) -> "Material":
         """The same without the good panels where `kept_back` [n] is true."""
         return replace(self, good=self.good.part(~kept_back))
+
+    def parted(self) -> "tuple[Material, Material | None]":
+        """What trains a network, and good panels kept from it: every eighth, at least `FEWEST_UNSEEN`; None if scarce.
+
+        They are as few as tell quantiles of a map's cells, since each of them is missing in training.
+        """
+        count = len(self.good.names)
+        every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN)
+        if count < FEWEST_PARTED:
+            return self, None
+        unseen = np.arange(count) % every == every - 1
+        return self.without(unseen), self.without(~unseen)
 
     def batches(self, size: int = 8) -> Iterator[Tensor]:
         """All good panels once, float32 [<=size, C, h, w]."""

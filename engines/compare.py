@@ -12,27 +12,48 @@ from numpy.typing import NDArray
 EPS = 1e-8
 
 
-def cosine_distance(teacher: Any, student: Any) -> Any:
+def channel_sum(features: Any, weights: Any = None) -> Any:
+    """Sum over the channels, each times its weight where `weights` [1, C] are given: [N, C, h, w] -> [N, h, w].
+
+    As a product with a row: on a CPU a third of the time that the engines take to sum along an axis.
+    """
+    count, channels, height, width = features.shape
+    row = _ones(features, channels) if weights is None else weights
+    return (row @ features.reshape(count, channels, height * width)).reshape(count, height, width)
+
+
+def _ones(like: Any, channels: int) -> Any:
+    return like.new_ones(1, channels) if hasattr(like, "new_ones") else np.ones((1, channels), like.dtype)
+
+
+def cosine_distance(teacher: Any, student: Any, weights: Any = None) -> Any:
     """Disagreement in direction at each location: [N, C, h, w] twice -> [N, h, w], 0 equal, 1 right angle.
 
-    1 - t.s / (|t| |s|) as in STFPM's distance up to its factor; 1 where one of the two is zero. The lengths are kept
-    from zero by a floor: a small number added to them is lost when the network is exported.
+    1 - t.s / (|t| |s|) as in STFPM's distance up to its factor; 1 where one of the two is zero. `weights` [1, C], none
+    below 0, are the channels' in all three products.
     """
-    product = (teacher * student).sum(1)
-    lengths = (teacher * teacher).sum(1) * (student * student).sum(1)
-    return 1.0 - product / lengths.clip(EPS) ** 0.5
+    pairs = ((teacher, student), (teacher, teacher), (student, student))
+    return _from_cosine(*(channel_sum(one * other, weights) for one, other in pairs))
+
+
+def _from_cosine(product: Any, teacher: Any, student: Any) -> Any:
+    """1 - the cosine, from the product of two directions and their squared lengths.
+
+    The lengths are kept from zero by a floor: a small number added to them is lost when the network is exported.
+    """
+    return 1.0 - product / (teacher * student).clip(EPS) ** 0.5
 
 
 def flattened_distance(teacher: Any, student: Any) -> Any:
     """Disagreement in direction of whole maps: [N, C, h, w] twice -> [N]. MKD's, a statistic of all locations."""
-    flat = [one.reshape(one.shape[0], -1, 1, 1) for one in (teacher, student)]
-    return cosine_distance(*flat)[:, 0, 0]
+    t, s = (one.reshape(one.shape[0], -1) for one in (teacher, student))
+    return _from_cosine((t * s).sum(1), (t * t).sum(1), (s * s).sum(1))
 
 
-def value_distance(teacher: Any, student: Any) -> Any:
-    """Mean squared difference over the channels at each location: [N, C, h, w] twice -> [N, h, w]."""
+def value_distance(teacher: Any, student: Any, weights: Any = None) -> Any:
+    """Mean squared difference over the channels, weighted as above: [N, C, h, w] twice -> [N, h, w]."""
     difference = teacher - student
-    return (difference * difference).mean(1)
+    return channel_sum(difference * difference, weights) / teacher.shape[1]
 
 
 def fuse(distances: Sequence[Any], rows: Sequence[Any], columns: Sequence[Any]) -> Any:

@@ -8,18 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.backbones.backbone import STRIDES
-from engines.compare import cosine_distance
 
 GOOD, DEFECT = 0, 1  # the decoder's classes
 LEAST_SHARE = 1e-6  # of either class: half precision still holds it
 
 
-def weight_mask(teacher: Tensor, student: Tensor) -> Tensor:
-    """The teacher's features where the student disagrees: (1 - W) * T with the cosine W over the channels.
+def weight_mask(features: Tensor, distance: Tensor) -> Tensor:
+    """Features where the student disagrees: (1 - W) * T with 1 - W the distance [N, h, w], W the cosine.
 
-    [N, C, h, w] twice -> [N, C, h, w]; 0 where the student's direction is the teacher's. Nothing in it is learnt.
+    [N, C, h, w] -> [N, C, h, w]; 0 where the student's direction is the teacher's. Nothing in it is learnt.
     """
-    return cosine_distance(teacher, student)[:, None] * teacher
+    return distance[:, None] * features
 
 
 def marked_cells(defect_mask: Tensor, stride: int) -> Tensor:
@@ -66,18 +65,28 @@ class Decoder(nn.Module):
     """Features of levels that halve from one to the next, fine to coarse -> logits [N, 2, h, w] at the finest.
 
     `inside` are the levels' channels, fine to coarse; `widths` the decoder's own, coarse to fine, one a level.
+    `narrow`, coarse to fine, is what a 1x1 convolution brings each level to before anything else; None leaves it as it
+    is. The narrowing is linear and of one cell, so that the mask of weights acts on what it leaves, at less cost.
     """
 
-    def __init__(self, inside: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(self, inside: Sequence[int], widths: Sequence[int], narrow: Sequence[int] | None = None) -> None:
         super().__init__()
-        beside = list(reversed(inside))
+        beside = list(reversed(inside)) if narrow is None else list(narrow)
+        self.narrow = nn.ModuleList(nn.Identity() for _ in inside)
+        if narrow is not None:
+            pairs = zip(inside, reversed(narrow), strict=True)
+            self.narrow = nn.ModuleList(nn.Conv2d(before, after, 1, bias=False) for before, after in pairs)
         self.bottom = _two(beside[0], widths[0])
         steps = zip(pairwise(widths), beside[1:], strict=True)
         self.blocks = nn.ModuleList(UpBlock(below, level, outside) for (below, outside), level in steps)
         self.last = nn.Conv2d(widths[-1], 2, 3, padding=1)
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        coarsest, *finer = reversed(levels)
+    def forward(self, levels: Sequence[Tensor], distances: Sequence[Tensor] | None = None) -> Tensor:
+        """Of levels as the teacher has them where `distances` are given, else of levels that are weighted already."""
+        narrowed = [narrow(level) for narrow, level in zip(self.narrow, levels, strict=True)]
+        if distances is not None:
+            narrowed = [weight_mask(*pair) for pair in zip(narrowed, distances, strict=True)]
+        coarsest, *finer = reversed(narrowed)
         x = self.bottom(coarsest)
         for block, level in zip(self.blocks, finer, strict=True):
             x = block(x, level)

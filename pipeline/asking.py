@@ -64,7 +64,7 @@ def ask(config: LineConfig, number: int, place: Place, wait_s: float) -> str:
     if row.place.recipe == place.recipe and place in (asked_for, Place(path=asked_for.path, recipe=place.recipe)):
         return "in use already"
     old = wishes.wishes(config).get(number)
-    before = row.former if row.place.recipe == place.recipe else _before(row)
+    before = row.former if row.place.recipe == place.recipe else _before(config, row)
     wish = Wish(id=secrets.token_hex(8), place=place, before=before, entry=config.recipe_paths()[number])
     wishes.put(config, number, wish)
     if not wishes.runs(config):

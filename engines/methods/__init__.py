@@ -92,6 +92,9 @@ class Model(Protocol):
 
     It may offer `score_rule()`, a sequence of `engines.zones.TopMean`: how its score follows from its map. Without it
     a recipe cannot be told where to inspect (zones); teaching holds it against the network's own score.
+
+    It may say `keeps_unseen = True`: then, of sets that have enough, some good panels are kept from training, and
+    `fit_output(batches, unseen)` gets all good panels and those.
     """
 
     receptive_field: int  # pixels
@@ -183,6 +186,17 @@ def load(kind: str) -> Any:
         UsageError: there is no such method, or PyTorch is not installed.
     """
     return plugins.load("engines.methods", kind)
+
+
+def stored_settings(method: Any, values: dict[str, Any]) -> MethodSettings:
+    """The settings that a recipe's manifest holds; one that is younger than the recipe is what networks had before it.
+
+    A method names those in `EARLIER`.
+
+    Raises:
+        UsageError: as `settings_of`.
+    """
+    return settings_of(method, {**getattr(method, "EARLIER", {}), **values})
 
 
 def settings_of(method: Any, values: dict[str, Any]) -> MethodSettings:

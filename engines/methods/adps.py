@@ -41,11 +41,9 @@ from engines.located import Located
 from engines.methods import Stage
 from engines.one_teacher import OneTeacher
 from engines.patches import checked_patch, patchwise, smoothed
-from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, weight_mask
+from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells
 
 needs_defects = True
-
-Pairs = Sequence[tuple[Tensor, Tensor]]  # teacher's and student's map of each level
 
 
 class Settings(OneTeacher):
@@ -160,23 +158,25 @@ class Adps(Located):
     def loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         """The paper's sum: distances pulled and pushed, and the weighted focal loss on the mask."""
         assert defect_mask is not None
-        pairs = self._pairs(batch, targets)
-        levels = zip(pairs, self.teacher.strides, strict=True)
-        distances = [pulled_and_pushed(*pair, marked_cells(defect_mask, stride)) for pair, stride in levels]
-        return torch.stack(distances).sum() + self.settings.segmentation_weight * self._focal(pairs, defect_mask)
+        teacher, distances = self._compared(batch, targets)
+        levels = zip(distances, self.teacher.strides, strict=True)
+        parts = [pulled_and_pushed(distance, marked_cells(defect_mask, stride)) for distance, stride in levels]
+        focal = self._focal(teacher, distances, defect_mask)
+        return torch.stack(parts).sum() + self.settings.segmentation_weight * focal
 
     def _pull(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
-        return torch.stack([cosine_distance(*pair).mean() for pair in self._pairs(batch, targets)]).sum()
+        return torch.stack([distance.mean() for distance in self._compared(batch, targets)[1]]).sum()
 
     def _segment(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         assert defect_mask is not None
         with torch.no_grad():
-            pairs = self._pairs(batch, targets)
-        return self._focal(pairs, defect_mask)
+            teacher, distances = self._compared(batch, targets)
+        return self._focal(teacher, distances, defect_mask)
 
-    def _focal(self, pairs: Pairs, defect_mask: Tensor) -> Tensor:
+    def _focal(self, teacher: Sequence[Tensor], distances: Sequence[Tensor], defect_mask: Tensor) -> Tensor:
         marked = marked_cells(defect_mask, self.teacher.strides[0])
-        return focal_loss(self._logits(pairs), marked, self.settings.focal_gamma, self.settings.focal_alpha)
+        logits = self.decoder(teacher, distances)
+        return focal_loss(logits, marked, self.settings.focal_gamma, self.settings.focal_alpha)
 
     def fit_output(self, batches: Batches) -> None:
         with torch.no_grad():
@@ -192,30 +192,28 @@ class Adps(Located):
 
     def _log_odds(self, batch: Tensor) -> Tensor:
         """Of the smoothed mask, [N, h, w]."""
-        logits = self._logits(self._pairs(batch))
+        logits = self.decoder(*self._compared(batch))
         return log_odds(logits, self.get_buffer("rows"), self.get_buffer("columns"))
 
-    def _logits(self, pairs: Pairs) -> Tensor:
-        return self.decoder([weight_mask(*pair) for pair in pairs])
-
-    def _pairs(self, batch: Tensor, targets: Sequence[Tensor] | None = None) -> Pairs:
+    def _compared(
+        self, batch: Tensor, targets: Sequence[Tensor] | None = None
+    ) -> tuple[Sequence[Tensor], list[Tensor]]:
+        """The teacher's maps and the student's distance from each: [N, C, h, w] and [N, h, w] a level."""
         seen = self.blend(batch)
-        return list(zip(self.teacher(seen) if targets is None else targets, self._imitate(seen), strict=True))
+        teacher = self.teacher(seen) if targets is None else targets
+        return teacher, [cosine_distance(*pair) for pair in zip(teacher, self._imitate(seen), strict=True)]
 
     def _imitate(self, seen: Tensor) -> list[Tensor]:
-        """The student's maps [N, C, h, w], each patch seen for itself."""
-        return patchwise(self._of_patches, seen, self.settings.patch_px)
-
-    def _of_patches(self, patches: Tensor) -> list[Tensor]:
-        return [head(level) for head, level in zip(self.heads, self.student(patches), strict=True)]
+        """The student's maps [N, C, h, w], each patch seen for itself; heads see one cell, so that they come after."""
+        patches = patchwise(self.student, seen, self.settings.patch_px)
+        return [head(level) for head, level in zip(self.heads, patches, strict=True)]
 
 
-def pulled_and_pushed(teacher: Tensor, student: Tensor, marked: Tensor) -> Tensor:
-    """Mean over the locations of 1 - cosine where `marked` [N, h, w] is 0, and of the cosine, at least 0, where 1.
+def pulled_and_pushed(distance: Tensor, marked: Tensor) -> Tensor:
+    """Mean over the locations of the distance, 1 - cosine, where `marked` is 0, and of the cosine, at least 0, where 1.
 
-    Bounded without a margin: between 0 and 2 where normal, between 0 and 1 where defective.
+    [N, h, w] twice. Bounded without a margin: between 0 and 2 where normal, between 0 and 1 where defective.
     """
-    distance = cosine_distance(teacher, student)
     return ((1 - marked) * distance + marked * (1 - distance).clamp(min=0)).mean()
 
 

@@ -10,9 +10,10 @@ contrast, where `contrast_passes` asks for it; then the decoder, on the frozen p
 drawn once and come again. A push or a decoder that acts on the student from the start spoils its distances. Beside the
 decoder, which learns from the same defects, the contrast made no difference worth its time: see docs/choices.md.
 
-Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels the 0.995
-quantile lies 0.1 above the 0.9 quantile. Theirs are held back from training, ours trained the network; and theirs are
-shifted so that the 0.9 quantile is 0, which tells no cell from another and would make calm panels' scores negative. The
+Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels that are
+kept back from training, the 0.995 quantile lies 0.1 above the 0.9 quantile. Over panels that trained the decoder, which
+is sure of itself there, the mask would get a scale that lights up every soiling. Theirs are shifted so that the 0.9
+quantile is 0, which tells no cell from another and would make calm panels' scores negative; ours are not. The
 distances are corrected by position before, the mask is not. The mask enters as ln(1 + o / o0), see
 `engines.methods.adps`, and with a smaller weight: it finds what was drawn for it, and lights up on soiling as well. The
 score is made of the fused map as mkd's.
@@ -30,7 +31,7 @@ from torch.nn import functional
 from engines import convex
 from engines.backbones import STRIDES
 from engines.blend import Batches, quantile
-from engines.compare import grown
+from engines.compare import fuse, grown
 from engines.located import Located
 from engines.methods import Stage, mcd
 from engines.methods.mkd import Pairs, load_teacher
@@ -40,6 +41,7 @@ from engines.segmentation import Decoder, focal_loss, log_odds, marked_cells, we
 __all__ = ["Fused", "Settings", "build", "load_teacher", "needs_defects"]
 
 needs_defects = True
+EARLIER = {"decoder_narrow": None}
 
 QUANTILES, HIGH_IS = (0.9, 0.995), 0.1
 LEFT_OUT = -1e4  # logit of a level that is not compared
@@ -55,7 +57,8 @@ class Settings(mcd.Settings):
 
     `levels`: strides of those that make the distance map; the student imitates, and the decoder reads, all of them;
     "auto" lets teaching choose, with `choice_passes` panels shown. `patch_px`: side of the student's patches; None: the
-    largest of 64 px at most that parts the panel. `decoder_widths`: channels from the coarsest level to the finest.
+    largest of 64 px at most that parts the panel. `decoder_widths`: channels from the coarsest level to the finest;
+    `decoder_narrow`: likewise, to which a 1x1 convolution brings what is beside them, None leaves it as it is.
     `decoder_passes`: panels shown to the decoder, 0 leaves it out; `decoder_variety`: so many of them are different.
     `decoder_share`: the mask's part of the map. `focal_alpha`: the share of defective cells in the focal loss.
     """
@@ -65,6 +68,7 @@ class Settings(mcd.Settings):
     contrast_passes: Annotated[int, Field(ge=0)] = 0
     patch_px: Annotated[int, Field(ge=16)] | None = None
     decoder_widths: Annotated[tuple[Width, Width, Width], Field(strict=False)] = (64, 48, 32)
+    decoder_narrow: Annotated[tuple[Width, Width, Width], Field(strict=False)] | None = (64, 32, 16)
     decoder_passes: Annotated[int, Field(ge=0)] = 4800
     decoder_variety: Annotated[int, Field(ge=8)] = 1200
     decoder_share: Annotated[float, Field(gt=0, le=0.5)] = 0.35
@@ -132,7 +136,9 @@ class Fused(mcd.Mcd):
         compared = STRIDES if settings.levels == "auto" else settings.levels
         with torch.no_grad():
             self.shares.copy_(torch.tensor([0.0 if stride in compared else LEFT_OUT for stride in STRIDES]))
-        self.decoder = Decoder(self.teacher.widths, settings.decoder_widths) if settings.decoder_passes else None
+        widths = (settings.decoder_widths, settings.decoder_narrow)
+        self.decoder = Decoder(self.teacher.widths, *widths) if settings.decoder_passes else None
+        self.keeps_unseen = self.decoder is not None
         self._segmenting = False
         self.register_buffer("typical", torch.zeros(()))
         self.register_buffer("gain", torch.ones(2))
@@ -165,19 +171,22 @@ class Fused(mcd.Mcd):
     def _masked(self, batch: Tensor) -> list[Tensor]:
         """What the decoder reads: the teacher's levels where the student disagrees."""
         with torch.no_grad():
-            return [weight_mask(*pair) for pair in self._pairs(batch)]
+            pairs = self._pairs(batch)
+            return [weight_mask(*level) for level in zip(_of_teacher(pairs), self._by_metric(pairs), strict=True)]
 
     def _segment(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         assert self.decoder is not None and defect_mask is not None and targets is not None
         marked = marked_cells(defect_mask, STRIDES[0])
         return focal_loss(self.decoder(targets), marked, self.settings.focal_gamma, self.settings.focal_alpha)
 
-    def fit_output(self, batches: Batches) -> None:
+    def fit_output(self, batches: Batches, unseen: Batches | None = None) -> None:
+        """The mean map by position from all good panels; scales and score from those that trained nothing."""
+        honest = unseen or batches
         with torch.no_grad():
             self._fit_position(batches)
             if self.decoder is not None:
-                self._fit_scales(batches)
-            self._fit_score(batches)
+                self._fit_scales(honest)
+            self._fit_score(honest)
         self._tell_blend()
 
     def _fit_scales(self, batches: Batches) -> None:
@@ -210,18 +219,17 @@ class Fused(mcd.Mcd):
 
     def _seen_by_both(self, batch: Tensor) -> Tensor:
         """Distances, corrected by position, and the mask's log odds: [2, N, h, w]."""
-        pairs = self._pairs(batch)
-        return torch.stack([self._fused(pairs) - self.position, self._log_odds(pairs)])
-
-    def _log_odds(self, pairs: Pairs) -> Tensor:
         assert self.decoder is not None
-        logits = self.decoder([weight_mask(*pair) for pair in pairs])
+        pairs = self._pairs(batch)
+        metric = self._by_metric(pairs)
         rows, columns = self._growth()
-        return log_odds(logits, rows[0], columns[0])
+        distance = fuse(self._shared(metric), rows, columns) - self.position
+        odds = log_odds(self.decoder(_of_teacher(pairs), metric), rows[0], columns[0])
+        return torch.stack([distance, odds])
 
-    def _imitate(self, seen: Tensor) -> list[Tensor]:
-        """The student's maps [N, C, h, w], each patch seen for itself."""
-        return patchwise(super()._imitate, seen, self.settings.patch)
+    def _features(self, seen: Tensor) -> list[Tensor]:
+        """Each patch seen for itself; heads see one cell, so that they come after."""
+        return patchwise(self.student, seen, self.settings.patch)
 
     def level_maps(self, batch: Tensor) -> Tensor:
         """The distance of each compared level, fine to coarse: [N, levels, h, w]; see `engines.methods.Selectable`."""
@@ -265,6 +273,10 @@ def trials(settings: Settings, levels: Sequence[str]) -> list[Settings]:
 def fusion(settings: Settings) -> LevelMean:
     """See `engines.methods.Selectable`."""
     return LevelMean(settings)
+
+
+def _of_teacher(pairs: Pairs) -> list[Tensor]:
+    return [teacher for teacher, _ in pairs]
 
 
 def _field(model: Fused) -> int:

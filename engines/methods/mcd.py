@@ -124,12 +124,17 @@ class Mcd(mkd.Mkd):
         return (LEAST_SPREAD - seen.std((0, 2, 3))).clamp(min=0).sum()
 
     def _distances(self, pairs: Pairs) -> list[Tensor]:
-        scaled = [
-            (teacher * factor.exp(), student * factor.exp())
-            for (teacher, student), factor in zip(pairs, self.factors, strict=True)
-        ]
+        return self._shared(self._by_metric(pairs))
+
+    def _by_metric(self, pairs: Pairs) -> list[Tensor]:
+        """Of each level, its channels scaled by their factors: [N, h_i, w_i]."""
+        squares = [(2 * factor).exp().view(1, -1) for factor in self.factors]
+        return [self._apart(*pair, square) for pair, square in zip(pairs, squares, strict=True)]
+
+    def _shared(self, distances: Sequence[Tensor]) -> list[Tensor]:
+        """Each level's distance times its share, which are 1 on average."""
         shares = torch.softmax(self.shares, 0) * len(self.factors)
-        return [distance * share for distance, share in zip(super()._distances(scaled), shares, strict=True)]
+        return [distance * share for distance, share in zip(distances, shares, strict=True)]
 
     def loss(self, batch: Tensor, defect_mask: Tensor | None, targets: Sequence[Tensor] | None = None) -> Tensor:
         """Without a mask the student's pull; with one the contrastive term."""

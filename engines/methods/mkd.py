@@ -147,7 +147,11 @@ class Mkd(Located):
         return list(zip(self.teacher(seen), self._imitate(seen), strict=True))
 
     def _imitate(self, seen: Tensor) -> list[Tensor]:
-        return [head(one) for head, one in zip(self.heads, self.student(seen), strict=True)]
+        return [head(one) for head, one in zip(self.heads, self._features(seen), strict=True)]
+
+    def _features(self, seen: Tensor) -> list[Tensor]:
+        """The student's own maps, before its heads."""
+        return self.student(seen)
 
     def _distances(self, pairs: Pairs) -> list[Tensor]:
         """What makes the map, of each level at each location: [N, h_i, w_i]."""
@@ -155,8 +159,12 @@ class Mkd(Located):
 
     def _imitation(self, pairs: Pairs) -> list[Tensor]:
         """What the student is pulled by, of each level at each location: [N, h_i, w_i]."""
-        weight = self.settings.value_weight
-        return [cosine_distance(*pair) + (weight * value_distance(*pair) if weight else 0) for pair in pairs]
+        return [self._apart(*pair) for pair in pairs]
+
+    def _apart(self, teacher: Tensor, student: Tensor, channel_weights: Tensor | None = None) -> Tensor:
+        """The distance of one level, with weights of its channels [1, C]: [N, h, w]."""
+        weight, distance = self.settings.value_weight, cosine_distance(teacher, student, channel_weights)
+        return distance + weight * value_distance(teacher, student, channel_weights) if weight else distance
 
     def _whole(self, pairs: Pairs) -> Tensor:
         """The paper's score of each panel [N]: the levels' sum of flattened direction and weighted value."""

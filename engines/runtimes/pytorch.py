@@ -88,7 +88,7 @@ def _answer(model: torch.nn.Module, batch: NDArray[np.float32]) -> dict[str, NDA
 def _model(recipe: Recipe) -> torch.nn.Module:
     manifest = recipe.manifest
     method = methods.load(manifest.method)
-    model = method.build(len(manifest.channels), methods.settings_of(method, manifest.settings))
+    model = method.build(len(manifest.channels), methods.stored_settings(method, manifest.settings))
     try:
         model.load_state_dict(load_weights(recipe.read(recipes.WEIGHTS)))
     except (SafetensorError, RuntimeError, KeyError) as error:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from calibration import anomalies
-from calibration.fit import Checkpoint, fit
+from calibration.fit import Checkpoint, fit, fit_output
 from calibration.material import Material
 from calibration.metrics import auroc, average_precision, pooled_map, pooled_mask
 from calibration.panels import PanelSet
@@ -45,6 +45,7 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "contrast slow": ("mcd", {"contrast_rate": 0.005}),
     "contrast student": ("mcd", {"push": 0.3, "push_student": 0.1}),
     "fused": ("fused", FUSED),
+    "fused wide": ("fused", {**FUSED, "decoder_narrow": None}),
     "fused contrast": ("fused", CONTRAST),
     "fused contrast patches of 32": ("fused", {**CONTRAST, "patch_px": 32}),
     "fused contrast whole panels": ("fused", {**CONTRAST, "patch_px": 192}),
@@ -127,8 +128,11 @@ def measured(one: Trial, name: str, weights: Path, side: int) -> dict[str, dict[
     for more, changed in ANSWERS.get(kind, {}).items():
         other: Any = method.build(len(one.material.channels), settings.model_copy(update=changed))
         other.load_state_dict(model.state_dict())
-        other.eval().fit_output(one.material.batches)
+        fit_output(other.eval(), one.material)
         found[more] = told(one, other)
+    if getattr(model, "keeps_unseen", False):
+        model.fit_output(one.material.parted()[0].batches)
+        found[" scales of what trained"] = told(one, model)
     return found
 
 

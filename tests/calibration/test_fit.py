@@ -1,15 +1,21 @@
 """The training loop: the same numbers whether it was interrupted or not, and a clear end where it goes astray."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 from calibration.fit import Checkpoint, fit  # noqa: E402
 from calibration.material import Course, Defective, Material, with_defects  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
+from engines.blend import Batches  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import Schedule, Stage, mcd  # noqa: E402
 
@@ -60,6 +66,46 @@ def test_a_training_that_goes_astray_names_step_panels_and_cause(tmp_path: Path)
     wild = SCHEDULE.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(UsageError, match=r"stopped at step \d+: .*lower schedule.learning_rate \(panels p\d"):
         fit(mcd.build(3, SETTINGS), material(), wild, Checkpoint(tmp_path / "c.pt"), lambda *_: None)
+
+
+class Keeper(torch.nn.Module):
+    """Learns a number, and notes which panels it saw for what."""
+
+    keeps_unseen = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(()))
+        self.training_facts: dict[str, int] = {}
+        self.trained: set[int] = set()
+
+    def fit_input(self, batches: Batches) -> None:
+        self.seen = _marks(batches())
+
+    def stages(self) -> Iterator[Stage]:
+        yield Stage("number", 96, [self.number], self.loss)
+
+    def loss(self, batch: "Tensor", mask: object, targets: object) -> "Tensor":
+        self.trained |= _marks([batch])
+        return (self.number - 1).square()
+
+    def fit_output(self, batches: Batches, unseen: Batches) -> None:
+        self.good, self.unseen = _marks(batches()), _marks(unseen())
+
+
+def _marks(batches: "Iterable[Tensor]") -> set[int]:
+    """The panels, by their level of grey."""
+    return {round(255 * float(panel.mean())) for batch in batches for panel in batch}
+
+
+def test_what_is_kept_for_the_output_trains_nothing(tmp_path: Path) -> None:
+    frames = np.repeat(np.arange(32, dtype=np.uint8), 64).reshape(32, 1, 8, 8)
+    good = Material(Stack(frames, tuple(map(str, range(32))), 8), ("grey",), 0)
+    model = Keeper()
+    fit(model, good, SCHEDULE, Checkpoint(tmp_path / "c.pt"), lambda *_: None)
+    assert model.unseen == {7, 15, 23, 31} and model.trained == set(range(32)) - model.unseen
+    assert model.good == model.seen == set(range(32))
+    assert model.training_facts == {"panels_kept_for_output": 4}
 
 
 def course(**stage: object) -> Course:

@@ -103,3 +103,20 @@ def test_stages_without_defects_are_shown_good_panels() -> None:
     batch = batches(good(), stage, Course(good(), stage, SCHEDULE)).batch(0)
     assert isinstance(batches(good(), stage, Course(good(), stage, SCHEDULE)), GoodPanels)
     assert batch.masks is None and batch.targets is None
+
+
+def of_panels(count: int) -> Material:
+    frames = np.zeros((count, 2, 8, 8), np.uint8)
+    return Material(Stack(frames, tuple(f"p{n}" for n in range(count)), 8), CHANNELS, 0)
+
+
+@pytest.mark.parametrize(("count", "unseen"), [(24, 4), (38, 4), (53, 6), (80, 10)])
+def test_every_panel_either_trains_or_is_kept_for_the_output(count: int, unseen: int) -> None:
+    taught, kept = of_panels(count).parted()
+    assert kept is not None and len(kept.good.names) == unseen
+    assert sorted(taught.good.names + kept.good.names) == sorted(of_panels(count).good.names)
+
+
+def test_of_few_panels_all_train() -> None:
+    taught, kept = of_panels(23).parted()
+    assert kept is None and len(taught.good.names) == 23

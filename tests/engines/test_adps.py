@@ -21,7 +21,7 @@ from calibration.limits import set_limits  # noqa: E402
 from calibration.material import Material  # noqa: E402
 from calibration.stack import Stack  # noqa: E402
 from engines import methods, zones  # noqa: E402
-from engines.compare import interpolation  # noqa: E402
+from engines.compare import cosine_distance, interpolation  # noqa: E402
 from engines.decide import Problem, decide  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import adps  # noqa: E402
@@ -119,7 +119,8 @@ def test_a_change_inside_a_patch_changes_the_students_features_of_that_patch_alo
 
 def test_the_students_maps_have_the_teachers_shape(model: adps.Adps) -> None:
     with torch.no_grad():
-        for teacher, student in model._pairs(panels()):
+        seen = model.blend(panels())
+        for teacher, student in zip(model.teacher(seen), model._imitate(seen), strict=True):
             assert teacher.shape == student.shape
 
 
@@ -155,8 +156,9 @@ def test_the_push_is_bounded_and_the_pull_is_not_felt_by_defects() -> None:
     teacher = torch.rand(2, 5, 4, 4) + 0.1
     everywhere, nowhere = torch.ones(2, 4, 4), torch.zeros(2, 4, 4)
     for student, pushed, pulled in ((teacher, 1, 0), (-1e6 * teacher, 0, 2), (torch.zeros_like(teacher), 0, 1)):
-        assert float(adps.pulled_and_pushed(teacher, student, everywhere)) == pytest.approx(pushed, abs=1e-5)
-        assert float(adps.pulled_and_pushed(teacher, student, nowhere)) == pytest.approx(pulled, abs=1e-5)
+        distance = cosine_distance(teacher, student)
+        assert float(adps.pulled_and_pushed(distance, everywhere)) == pytest.approx(pushed, abs=1e-5)
+        assert float(adps.pulled_and_pushed(distance, nowhere)) == pytest.approx(pulled, abs=1e-5)
 
 
 def test_a_teacher_in_training_mode_stays_what_it_is() -> None:
@@ -167,7 +169,7 @@ def test_a_teacher_in_training_mode_stays_what_it_is() -> None:
 
 def test_the_map_is_the_odds_of_the_smoothed_mask_against_those_of_good_panels(model: adps.Adps) -> None:
     with torch.no_grad():
-        mask = torch.softmax(model._logits(model._pairs(defective())), 1)[:, 1].double().numpy()
+        mask = torch.softmax(model.decoder(*model._compared(defective())), 1)[:, 1].double().numpy()
         map = model(defective())[0].numpy()
     smooth = interpolation(16, 16, 1.0) @ mask @ interpolation(24, 24, 1.0).T
     expected = np.log1p(smooth / (1 - smooth) / np.exp(float(model.typical)))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from engines.compare import (
+    channel_sum,
     cosine_distance,
     flattened_distance,
     fuse,
@@ -36,6 +37,15 @@ def distance_by_loop(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
 @given(FEATURES, FEATURES)
 def test_distance_matches_the_loop(teacher: np.ndarray, student: np.ndarray) -> None:
     np.testing.assert_allclose(cosine_distance(teacher, student), distance_by_loop(teacher, student), atol=1e-5)
+
+
+@given(FEATURES, arrays(np.float32, (1, 4), elements=st.floats(0, 4, width=32)))
+def test_weights_of_channels_act_as_features_scaled_by_their_roots(features: np.ndarray, weights: np.ndarray) -> None:
+    other, scale = features[:, ::-1].copy(), np.sqrt(weights).reshape(1, 4, 1, 1)
+    np.testing.assert_allclose(channel_sum(features), features.sum(1), rtol=1e-5, atol=1e-5)
+    for distance in (cosine_distance, value_distance):
+        found, scaled = distance(features, other, weights), distance(features * scale, other * scale)
+        np.testing.assert_allclose(found, scaled, rtol=1e-4, atol=1e-4)
 
 
 @given(FEATURES, FEATURES)

@@ -28,6 +28,7 @@ SMALL = {
     "student_width": 4,
     "patch_px": 32,
     "decoder_widths": [8, 6, 4],
+    "decoder_narrow": [6, 5, 4],
 }
 MARKED = torch.zeros(6, 64, 96, dtype=torch.bool)
 MARKED[:3, 8:40, 40:72] = True
@@ -112,6 +113,35 @@ def test_a_panel_calmer_than_any_that_taught_still_scores_above_zero() -> None:
     calm = panels().mean((2, 3), keepdim=True).expand(6, 4, 64, 96)
     with torch.no_grad():
         assert float(fitted()(calm)[1].min()) > 0
+
+
+def test_scales_and_score_are_learnt_from_what_trained_nothing_and_the_mean_map_from_all() -> None:
+    model = fitted()
+    assert model.decoder is not None and model.keeps_unseen
+    position = model.position.clone()
+    others = 0.3 + 0.4 * torch.rand(4, 4, 64, 96, generator=torch.Generator().manual_seed(8))
+    with torch.no_grad():
+        model.decoder.last.weight.mul_(50)
+        model.fit_output(batches, lambda: [others])
+        both = model._two_maps(others) * model.gain.view(2, 1, 1, 1)
+        assert float(model(others)[1].mean()) == pytest.approx(1, abs=1e-3)
+    assert torch.equal(model.position, position)
+    for map in both.numpy():
+        assert np.quantile(map, 0.995) - np.quantile(map, 0.9) == pytest.approx(0.1, abs=0.01)
+
+
+def test_without_a_decoder_all_good_panels_train() -> None:
+    assert not fitted(decoder_passes=0).keeps_unseen
+
+
+def test_a_recipe_from_before_levels_were_narrowed_has_the_decoder_of_then() -> None:
+    stored = of().model_dump(mode="json")
+    assert methods.stored_settings(fused, stored) == of()
+    del stored["decoder_narrow"]
+    settings = methods.stored_settings(fused, stored)
+    assert settings == of(decoder_narrow=None)
+    decoder = fused.build(4, settings).decoder  # type: ignore[arg-type]
+    assert decoder is not None and not any(name.startswith("narrow") for name in decoder.state_dict())
 
 
 def test_without_share_the_map_is_that_of_the_distances() -> None:
@@ -201,6 +231,7 @@ def test_all_levels_are_tried_in_one_short_lesson_without_contrast_and_decoder()
         ({"levels": [32]}, "rising"),
         ({"strides": [4, 8]}, "set levels"),
         ({"direction": "flattened"}, "location"),
+        ({"decoder_narrow": [8, 8]}, "decoder_narrow"),
         ({"decoder_share": 0.6}, "decoder_share"),
         ({"decoder_share": 0}, "decoder_share"),
         ({"decoder_widths": [0, 8, 8]}, "decoder_widths"),

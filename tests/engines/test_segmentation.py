@@ -10,6 +10,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra.numpy import arrays  # noqa: E402
 
+from engines.compare import cosine_distance  # noqa: E402
 from engines.segmentation import Decoder, focal_loss, marked_cells, weight_mask  # noqa: E402
 
 LOGITS = arrays(np.float64, (2, 2, 3, 4), elements=st.floats(-30, 30))
@@ -47,7 +48,7 @@ def test_the_weight_mask_is_zero_where_the_student_has_the_teachers_direction() 
     teacher = torch.randn(2, 8, 4, 4)
     student = 3 * teacher
     student[:, :, 1, 2] *= -1
-    found = weight_mask(teacher, student)
+    found = weight_mask(teacher, cosine_distance(teacher, student))
     torch.testing.assert_close(found[:, :, 1, 2], 2 * teacher[:, :, 1, 2], rtol=1e-4, atol=1e-5)
     found[:, :, 1, 2] = 0
     assert float(found.abs().max()) < 1e-5
@@ -56,7 +57,7 @@ def test_the_weight_mask_is_zero_where_the_student_has_the_teachers_direction() 
 def test_the_weight_mask_is_the_teacher_itself_at_a_right_angle() -> None:
     teacher, student = torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2)
     teacher[:, :2], student[:, 2:] = 1.5, 0.7
-    torch.testing.assert_close(weight_mask(teacher, student), teacher)
+    torch.testing.assert_close(weight_mask(teacher, cosine_distance(teacher, student)), teacher)
 
 
 def test_a_cell_is_marked_when_a_single_pixel_is() -> None:
@@ -79,6 +80,17 @@ def test_the_decoder_answers_at_the_finest_level_from_all(inside: tuple[int, ...
         for level in range(len(inside)):
             changed = [one + (place == level) for place, one in enumerate(levels)]
             assert not torch.allclose(decoder(changed), logits)
+
+
+@pytest.mark.parametrize("narrow", [None, (5, 4, 3)])
+def test_the_decoder_weighs_levels_as_if_they_came_weighted(narrow: tuple[int, ...] | None) -> None:
+    torch.manual_seed(0)
+    decoder = Decoder((6, 8, 10), (4, 5, 6), narrow).eval()
+    levels = [torch.rand(2, width, 16 >> level, 24 >> level) for level, width in enumerate((6, 8, 10))]
+    distances = [torch.rand(2, *level.shape[2:]) for level in levels]
+    weighted = [weight_mask(*pair) for pair in zip(levels, distances, strict=True)]
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(levels, distances), decoder(weighted))
 
 
 def test_the_decoders_reach_is_what_a_cell_depends_on_at_most() -> None:
