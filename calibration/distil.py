@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration import pictures
-from calibration.fit import Checkpoint, pace
+from calibration.fit import Checkpoint, memory_format, pace
 from calibration.panels import GOOD, PanelSet
 from engines.backbones import IMAGENET_MEAN, IMAGENET_STD, STRIDES, TEACHERS, Backbone, Imitation, load_weights
 from engines.backbones.download import sha256_of
@@ -103,8 +103,8 @@ class Distillation:
     def __init__(self, plan: Plan, target: Backbone, panels: Panels) -> None:
         torch.manual_seed(plan.seed)
         self.plan, self.panels = plan, panels
-        self.target = target.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.student = Imitation().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.target = target.to(memory_format=memory_format())  # type: ignore[call-overload]
+        self.student = Imitation().to(memory_format=memory_format())  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(self.student.parameters(), lr=plan.rate, weight_decay=plan.decay)
         self.losses: list[float] = []
         self.seconds = 0.0
@@ -133,7 +133,7 @@ class Distillation:
     def _step(self, step: int) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate * min(1, (step + 1) / WARM_UP) * pace(step / self.plan.steps)
-        batch = shown(self.plan, step, self.panels).to(memory_format=torch.channels_last)
+        batch = shown(self.plan, step, self.panels).to(memory_format=memory_format())
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 targets = self.target(batch)
