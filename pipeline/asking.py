@@ -59,18 +59,19 @@ def ask(config: LineConfig, number: int, place: Place, wait_s: float) -> str:
     Raises:
         StageError: the line refused it, and keeps what it has; or nothing was heard within `wait_s`.
     """
-    row = wishes.now(config)[number]
-    old = wishes.wishes(config).get(number)
-    wish = Wish(id=secrets.token_hex(8), place=place, before=_before(config, row), entry=config.recipe_paths()[number])
-    if row.place.recipe == place.recipe and row.state in ("running", "refused"):
+    row, asked_for = wishes.now(config)[number], wishes.resolved(config)[number].place
+    if row.place.recipe == place.recipe and place in (asked_for, Place(path=asked_for.path, recipe=place.recipe)):
         return "in use already"
+    old = wishes.wishes(config).get(number)
+    before = row.former if row.place.recipe == place.recipe else _before(row)
+    wish = Wish(id=secrets.token_hex(8), place=place, before=before, entry=config.recipe_paths()[number])
     wishes.put(config, number, wish)
     if not wishes.runs(config):
         return "will be used from the next start"
     return _awaited(config, number, wish, old, wait_s)
 
 
-def _before(config: LineConfig, row: Row) -> Place:
+def _before(row: Row) -> Place:
     """What is in use, with its hash; a line that never ran with it has not written that down."""
     return row.place if row.place.recipe else Place(path=row.place.path, recipe=loaded(row.place).hash)
 

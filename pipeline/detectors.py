@@ -70,6 +70,11 @@ class Detectors(Mapping[str, Detector]):
         """Runs of the network, those of closed detectors included."""
         return self._closed_calls + sum(detector.network_calls for detector in self.values())
 
+    def used(self) -> list[Detector]:
+        """Those that panels may name: what is to take over, or was used before, makes no line unready."""
+        wanted = {one.recipe for one in self._wanted or () if one.used}
+        return [detector for recipe, detector in self.items() if self._wanted is None or recipe in wanted]
+
     def history(self, recipe: str) -> History:
         """Of the station's sets, which are one row of all recipes; how they lay is told against each recipe's own."""
         return self.held[recipe].history

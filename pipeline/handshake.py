@@ -89,7 +89,7 @@ def reopen(state: State, open_records: list[dict[str, Any]], now_ns: int) -> Sta
 
 def _recorded(record: dict[str, Any]) -> Expected | None:
     """What a trigger's record says that it was to be judged by; without bounds, since nothing is proven by it."""
-    names = [record.get(name) or "" for name in ("recipe", "calibration", "engine")]
+    names = [str(record.get(name, "")) for name in ("recipe", "calibration", "engine")]
     return Expected(*names, low=nan, limit=nan) if all(names) else None
 
 

@@ -232,10 +232,10 @@ class Inspector:
                 panel.fault = Fault.CORRUPT
 
     def _prove(self) -> None:
-        """Let every engine inspect its golden defect; the line is not ready while one of them does not see it."""
+        """Let every engine in use inspect its golden defect; the line is not ready while one does not see it."""
         self.proved_ns = time.monotonic_ns()
         try:
-            for detector in self.detectors.values():
+            for detector in self.detectors.used():
                 if detector.proves_itself:
                     detector.prove()
         except EngineError as error:

@@ -252,6 +252,7 @@ class RecipeAt(Message):
 
     recipe: str
     path: str
+    used: bool  # panels may name it; else it is to take over, or was used before
 
 
 class Wanted(Message):

@@ -135,8 +135,9 @@ class Swaps:
         places |= {recipe: self._paths[recipe] for recipe in sorted(flying & self._paths.keys())}
         formers = [row.former for row in self.rows.values() if row.former and row.former.recipe]
         places |= {former.recipe: str(former.path) for former in formers}
-        recipes = tuple(RecipeAt(recipe=recipe, path=path) for recipe, path in places.items())
-        return Wanted(station=self.config.station, recipes=recipes)
+        used = {expected.recipe for expected in state.terms.recipes.values()}
+        recipes = [RecipeAt(recipe=recipe, path=path, used=recipe in used) for recipe, path in places.items()]
+        return Wanted(station=self.config.station, recipes=tuple(recipes))
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

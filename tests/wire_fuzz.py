@@ -77,7 +77,8 @@ def _format(rng: random.Random, valid: bytes) -> Parts:
 
 
 def _topic(rng: random.Random, valid: bytes) -> Parts:
-    names = ["triggers", "captured", "images", "verdicts", "presence", "evidence", "outcomes", "health", "gossip"]
+    names = ["triggers", "captured", "images", "verdicts", "presence", "recipes", "evidence", "outcomes", "health"]
+    names += ["gossip"]
     return [_packed(msgpack.unpackb(valid) | {"topic": rng.choice(names)})]
 
 

@@ -1,7 +1,8 @@
 """Recipes that take over on the demo's line at work, by hand: `python tests/bench/swaps.py --takt 300 --json FILE`.
 
-The second recipe is the demo's with other limits (`takt limits`), so that the limit in a verdict tells by which of the
-two it was given. Each swap is asked for as `takt recipe use` does it, checks included; every other one is the way back.
+The demo's recipe and two more with other limits (`takt limits`) take turns, so that the limit in a verdict tells by
+which of them it was given, and each is opened anew: only the one before is kept. Each swap is asked for as `takt recipe
+use` does it, checks included.
 Half the sustained rate is twice the takt that the line holds: `--takt`. Ends with 1 when a panel is late or lost, when
 anything names another recipe than its trigger, or when a swap did not come about.
 """
@@ -33,6 +34,7 @@ from pipeline.supervisor import Supervisor
 from pipeline.wishes import Place
 
 LATE = ("LATE", "NOT_CAPTURED", "UNROUTABLE", "OVERRUN", "RING_FULL")
+RECIPES = ("recipe", "second", "third")
 BETWEEN_S = 2.0  # from one swap's end to the next
 WAIT_S = 120.0
 
@@ -50,12 +52,13 @@ class Course:
 
 
 def line_at(out: Path, takt_ms: int) -> LineConfig:
-    """A copy of the demo's line without an end, and beside it the second recipe."""
+    """A copy of the demo's line without an end, and beside it the other recipes."""
     path = cli._copy_demo(out)
     config = load(path)
-    if not (out / "second").exists():
-        limits = recipes.load(out / "recipe").manifest.limits
-        relimit(recipes.load(out / "recipe"), Wish(image=limits.image * 1.02), out / "second")
+    own = recipes.load(out / RECIPES[0])
+    for number, name in enumerate(RECIPES[1:], 1):
+        if not (out / name).exists():
+            relimit(own, Wish(image=own.manifest.limits.image * (1 + number / 50)), out / name)
     port = cli._free_port(int(config.plc.settings.get("port", 5020)))
     plc = config.plc.model_copy(update={"settings": config.plc.settings | {"port": port}})
     conveyor = config.conveyor
@@ -98,10 +101,11 @@ def swapped(config: LineConfig, out: Path, swaps: int) -> Course:
         seen = stack.enter_context(Registers(config.plc.settings["port"]))
         watched(supervisor, 5 * BETWEEN_S)
         _look(course, supervisor, seen)
+        watched(supervisor, 0 if swaps else 60.0)
         for number in range(swaps):
             began_s = time.monotonic()
             try:
-                _asked(supervisor, config, out / ("recipe" if number % 2 else "second"))
+                _asked(supervisor, config, out / RECIPES[(number + 1) % len(RECIPES)])
             except Exception as error:  # what did not come about is a figure
                 course.failed.append(str(error))
             course.seconds.append(time.monotonic() - began_s)
@@ -136,7 +140,7 @@ def figures(config: LineConfig, course: Course) -> dict[str, Any]:
     count = recount(lines)
     records = [json.loads(line) for _, line in lines]
     asked = {record["token"]: record["recipe"] for record in records if record["step"] == "trigger"}
-    limits = {recipes.load(folder).hash: recipes.load(folder).manifest.limits.image for folder in _both(config)}
+    limits = {recipes.load(folder).hash: recipes.load(folder).manifest.limits.image for folder in _folders(config)}
     wrong = 0
     for record in records:
         if record["step"] == "verdict" and not record["fault"]:
@@ -162,8 +166,8 @@ def figures(config: LineConfig, course: Course) -> dict[str, Any]:
     }
 
 
-def _both(config: LineConfig) -> tuple[Path, Path]:
-    return config.under(Path("recipe")), config.under(Path("second"))
+def _folders(config: LineConfig) -> list[Path]:
+    return [config.under(Path(name)) for name in RECIPES]
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -174,7 +178,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 def main(
     out: Annotated[Path, typer.Option(help="where the line goes")] = Path("takt-swaps"),
     takt_ms: Annotated[int, typer.Option("--takt", min=50, help="twice the least one that the line holds")] = 300,
-    swaps: Annotated[int, typer.Option(min=1)] = 20,
+    swaps: Annotated[int, typer.Option(min=0, help="0: the same time without any, to compare")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
 ) -> None:
     """See the head of this file."""

@@ -35,11 +35,11 @@ def held(line_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Ite
 def others(recipe: Path, folder: Path, count: int) -> list[RecipeAt]:
     """The line's own recipe, and so many others."""
     limits = recipes.load(recipe).manifest.limits
-    found = [RecipeAt(recipe=recipes.load(recipe).hash, path=str(recipe))]
+    found = [RecipeAt(recipe=recipes.load(recipe).hash, path=str(recipe), used=True)]
     for number in range(count):
         place = folder / str(number)
         name = toy_line.write_recipe(place, limits=limits.model_copy(update={"image": 0.3 + number / 100}))
-        found.append(RecipeAt(recipe=name, path=str(place)))
+        found.append(RecipeAt(recipe=name, path=str(place), used=False))
     return found
 
 
@@ -81,6 +81,18 @@ def test_what_nobody_wants_is_closed_once_no_panel_names_it(held: Detectors, rec
     held.turn(frozenset())
     assert list(held) == [first.recipe]
     assert held.calls == calls, "a counter never goes back"
+
+
+def test_only_what_panels_may_name_has_to_prove_itself_while_the_line_is_idle(
+    held: Detectors, recipe: Path, tmp_path: Path
+) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    assert held.used() == [held[own.recipe]]
+    want(held, own, first)
+    until(held, lambda: first.recipe in held)
+    assert held.used() == [held[own.recipe]]
+    want(held, first.model_copy(update={"used": True}), own.model_copy(update={"used": False}))
+    assert held.used() == [held[first.recipe]]
 
 
 def test_before_the_bridge_has_spoken_nothing_is_closed(held: Detectors) -> None:
@@ -169,7 +181,7 @@ def test_an_unforeseen_failure_is_a_refusal_too(
 
 def test_another_recipe_than_was_asked_for_is_refused(held: Detectors, recipe: Path, tmp_path: Path) -> None:
     own, first, second = others(recipe, tmp_path, 2)
-    want(held, own, RecipeAt(recipe=first.recipe, path=second.path))
+    want(held, own, RecipeAt(recipe=first.recipe, path=second.path, used=False))
     until(held, lambda: held.refused)
     assert "was asked for" in held.refused[first.recipe]
 

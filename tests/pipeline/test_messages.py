@@ -117,7 +117,7 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
     "recipes": st.builds(
         Wanted,
         station=NAMES,
-        recipes=st.lists(st.builds(RecipeAt, recipe=TEXTS, path=TEXTS), max_size=3).map(tuple),
+        recipes=st.lists(st.builds(RecipeAt, recipe=TEXTS, path=TEXTS, used=st.booleans()), max_size=3).map(tuple),
     ),
     "evidence": st.builds(
         Evidence,

@@ -153,6 +153,7 @@ def test_it_is_asked_for_held_and_takes_over(bridge: Bridge, second: Path) -> No
     assert (switched.number, switched.expected.recipe, switched.expected.limit) == (1, new, 0.3)
     assert (bridge.row.state, bridge.row.place.path) == ("running", second)
     assert bridge.wanted() == [new, old], "the former is kept, the way back is short"
+    assert [one.used for one in bridge.port.said[-1].recipes] == [True, False]
 
 
 def test_who_refuses_it_keeps_what_is_in_use(bridge: Bridge, second: Path) -> None:

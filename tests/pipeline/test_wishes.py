@@ -1,5 +1,6 @@
 """Which recipe a line uses: the wish, the line file's last word, and what survives whom."""
 
+import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from engines import recipe as recipes
 from pipeline import asking, wishes
 from pipeline.check import check_line
 from pipeline.config import LineConfig, load
-from pipeline.errors import ConfigError, RecipeError, TaktError, UsageError
+from pipeline.errors import ConfigError, RecipeError, StageError, TaktError, UsageError
 from pipeline.wishes import Place, Row
 
 
@@ -81,6 +82,23 @@ def test_back_and_back_again(shop: Shop) -> None:
 def test_what_is_in_use_need_not_be_asked_for(shop: Shop) -> None:
     shop.use(shop.second)
     assert shop.use(shop.second) == "in use already"
+
+
+def test_who_asks_for_what_is_in_use_takes_back_what_was_asked_for_and_never_came(shop: Shop, tmp_path: Path) -> None:
+    """The line runs with the first, and a command that was killed has left the wish for the second."""
+    shop.use(shop.second)
+    first = Place(path=shop.first, recipe=recipes.load(shop.first).hash)
+    shop.config.run_dir.mkdir()
+    try:
+        wishes.stand(shop.config, {1: Row(place=first, state="refused", reason="why")})
+        with shop.config.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(StageError, match="not in use after"):
+                shop.use(shop.first)
+    finally:
+        wishes.standing_file(shop.config).unlink()
+        shop.config.run_dir.rmdir()
+    assert shop.in_use() == shop.first
 
 
 @pytest.mark.parametrize(
