@@ -94,6 +94,7 @@ SERIES = {
     "network_calls": _counter("network_calls", "Runs of the network, proofs included", INSPECTOR),
     "sets_gone": _counter("sets_gone", "Image sets whose slot was reclaimed or that nobody asked for", INSPECTOR),
     "carried_ms": _gauge("carried_milliseconds", "Capture to inspector, median of the last 256 sets", INSPECTOR),
+    "longest_turn_ms": _gauge("longest_turn_milliseconds", "Longest turn of the loop since its start", INSPECTOR),
     "engine_sick": _gauge("engine_sick", "1 while the engine does not see its golden defect", INSPECTOR),
     "evidence_dropped": _counter("evidence_dropped", "Panels whose pixels found no room on the way", INSPECTOR),
     # --- the archiver ---

@@ -21,7 +21,13 @@ from pipeline.keys import signer_key
 from pipeline.signatures import sign
 
 PATIENT = {"silent_s": 60}  # with a stage that stands still while a command starts
-LOSSES = LAGGING | {"CRASH", "MISSED_TRIGGER", "OVERRUN", "UNACKNOWLEDGED"}  # of a stage that is killed or stands still
+LOSSES = LAGGING | {
+    "CRASH",
+    "MISSED_TRIGGER",
+    "OVERRUN",
+    "REFUSED",
+    "UNACKNOWLEDGED",
+}  # of a stage that is killed or stands still
 STRICT = 40 / 255  # below every good panel's score, above the recipe's lower bound
 Asked = subprocess.CompletedProcess[str]
 
@@ -105,6 +111,30 @@ def test_there_and_back_under_load(start: Callable[..., Line], recipe: Path, str
     there = (recipes.load(recipe).hash, recipes.load(strict).hash)
     assert swaps == [there, there[::-1]]
     assert not any(one["outcome"] == "PASS" for one in line.records("outcome") if one["recipe"] == there[1])
+
+
+def test_the_plcs_number_chooses_from_panel_to_panel_and_a_swap_of_one_leaves_the_other(
+    start: Callable[..., Line], recipe: Path, tmp_path: Path
+) -> None:
+    """Two products in turn; number 2 rejects all, until a swap of it lets its good panels pass."""
+    products = {name: tmp_path / name for name in ("all", "none")}
+    limits = recipes.load(recipe).manifest.limits
+    for name, folder in products.items():
+        image = limits.image if name == "all" else STRICT
+        toy_line.write_recipe(folder, product="other", limits=limits.model_copy(update={"image": image}))
+    belt = {"settings": {"panels": 0, "recipe_nos": [1, 2]}}
+    line = start(conveyor=belt, recipes={"2": str(products["none"])})
+    line.until_all_up()
+    until_judged_by(line, recipe)
+    until_judged_by(line, products["none"])
+    assert ended(line, takt("use", line.config.source, 2, products["all"])).returncode == 0
+    until_judged_by(line, products["all"])
+    until_judged_by(line, recipe)
+    assert_each_by_its_triggers(line)
+    names = {1: {recipe}, 2: set(products.values())}
+    for record in line.records("trigger"):
+        assert record["recipe"] in {recipes.load(folder).hash for folder in names[record["recipe_no"]]}
+        assert record["recipe_no"] == (1, 2)[record["seq"] % 2]
 
 
 def test_a_recipe_that_no_engine_opens_leaves_the_running_one_in_place(
@@ -208,4 +238,20 @@ def test_wishes_that_cannot_be_read_change_nothing_and_are_said(start: Callable[
     wishes.wish_file(line.config).unlink()
     assert use(line, strict).returncode == 0
     until_judged_by(line, strict)
+    assert_each_by_its_triggers(line)
+
+
+def test_what_was_asked_for_while_the_line_stood_still_is_used_from_its_start(
+    start: Callable[..., Line], line_file: Callable[..., Path], recipe: Path, strict: Path
+) -> None:
+    path = line_file(conveyor=ENDLESS)
+    done = takt("use", path, 1, strict)
+    said, _ = done.communicate(timeout=PATIENCE_S)
+    assert done.returncode == 0 and "will be used from the next start" in said
+    line = start(conveyor=ENDLESS)  # the same file: what it names has not changed
+    until_judged_by(line, strict)
+    shown = ended(line, takt("show", line.config.source))
+    assert shown.returncode == 0 and recipes.load(strict).hash[:12] in shown.stdout and "running" in shown.stdout
+    assert ended(line, takt("back", line.config.source, 1)).returncode == 0
+    line.until_passing_again()
     assert_each_by_its_triggers(line)

@@ -117,14 +117,14 @@ def test_an_inspector_that_does_not_hold_every_recipe_in_use_gets_no_panel(tmp_p
     peers = Peers(station(tmp_path))
     ours, other = (Loaded(recipe=one, calibration="flat", engine=f"engine-{one}") for one in "ab")
     wrong = ours.model_copy(update={"engine": "engine-b"})
-    peers.needed = frozenset({ours})
+    peers.needed = frozenset([ours])
     for loaded, there in (((), False), ((other,), False), ((wrong,), False), ((other, ours), True)):
         peers.heard(sign("inspector", loaded=loaded), NOW)
         assert bool(peers.ready(NOW)) == bool(peers.inspectors(NOW)) == bool(peers.assigned(NOW)) == there
     peers.heard(sign("inspector_standby", loaded=(other,), credits=9), NOW)
-    peers.needed = frozenset({other})
+    peers.needed = frozenset([other])
     assert peers.inspectors(NOW) == ["inspector", "inspector_standby"]
-    peers.needed = frozenset({ours, other})
+    peers.needed = frozenset([ours, other])
     assert peers.assigned(NOW) == "inspector"
 
 

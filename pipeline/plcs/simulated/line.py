@@ -114,7 +114,7 @@ class Line:
             self._count_late(slot)
             return
         open_still = now_ns < self._window_end_ns(panel)
-        seen, recipe_no = self._memory.result(slot), self._settings.recipe_no
+        seen, recipe_no = self._memory.result(slot), self._settings.number(panel.seq)
         ack_code, reason = accepts(seen, panel.seq, recipe_no, window_open=open_still, vision=vision)
         if ack_code != UNDECIDED:
             self._close(panel, now_ns, ack_code, reason)
@@ -184,7 +184,7 @@ class Line:
     def _announce(self, slot: int, panel: Panel) -> None:
         self._publish_counts()
         self._memory.put("panel_id", panel.panel_id, slot)
-        self._memory.put("recipe_no", self._settings.recipe_no, slot)
+        self._memory.put("recipe_no", self._settings.number(panel.seq), slot)
         self._memory.put("window_ms", self._settings.window_ms, slot)
         self._memory.put("trigger_seq", panel.seq, slot)
         self._pulse(panel.panel, panel.trigger_ns)

@@ -20,6 +20,7 @@ class Settings(BaseModel):
     panels: Annotated[int, Field(ge=0)] = 0  # 0: endless
     window_ms: Annotated[int, Field(ge=1, le=65_535)] = 1_000
     recipe_no: Annotated[int, Field(ge=0, le=0xFFFF)] = 1
+    recipe_nos: tuple[Annotated[int, Field(ge=0, le=0xFFFF)], ...] = ()  # instead: products in turn, by the sequence
     record: Path
     wires: tuple[Path, ...] = ()  # of the simulated cameras
     first_seq: Annotated[int, Field(ge=1, le=0xFFFF_FFFF)] | None = None  # None: after the record's last
@@ -32,6 +33,10 @@ class Settings(BaseModel):
     def least_ms(self) -> int:
         """The least time between two panels: after a small delay the belt makes up for it."""
         return self.takt_ms * 3 // 4
+
+    def number(self, seq: int) -> int:
+        """The recipe number of a panel."""
+        return self.recipe_nos[seq % len(self.recipe_nos)] if self.recipe_nos else self.recipe_no
 
     def panel_id(self, panel: int, seq: int) -> str:
         """The bar code of physical panel `panel`."""
