@@ -6,7 +6,6 @@ enough for an interval; the figures themselves, in `calibration.metrics`, are ex
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,48 +64,33 @@ def pixel_figures(
     """
     if not masks.any() or masks.all():
         return {}
-    flat = maps.reshape(len(maps), -1)
-    steps = _steps(flat, masks.reshape(len(masks), -1))
-    sums = [_by_step(flat, each.reshape(len(maps), -1), steps) for each in (masks, ~masks, areas)]
+    found = pixel_draws(pixel_sums(masks, maps, areas), drawn)
     marked = maps > pixel_limit
-    counts = np.stack([each.sum(axis=(1, 2)) for each in (masks & marked, masks, marked)], axis=1)
-    parts = [_pixels(*(part @ each for each in (*sums, counts))) for part in _chunks(drawn)]
+    both, true, seen = (drawn @ each.sum(axis=(1, 2)) for each in (masks & marked, masks, marked))
+    return found | {"segf1": 2 * both / np.maximum(true + seen, 1)}
+
+
+def pixel_sums(
+    masks: NDArray[np.bool_], maps: NDArray[np.float32], areas: Floats, levels: Floats = LEVELS
+) -> list[Floats]:
+    """By panel and step of the map, highest first: defective pixels, good ones, shares of regions; [n, steps] each.
+
+    `levels`: which quantiles of the defective pixels' values, and of the good ones', part the steps.
+    """
+    flat = maps.reshape(len(maps), -1)
+    steps = _steps(flat, masks.reshape(len(masks), -1), levels)
+    return [_by_step(flat, each.reshape(len(maps), -1), steps) for each in (masks, ~masks, areas)]
+
+
+def pixel_draws(sums: Sequence[Floats], drawn: Floats) -> dict[str, Floats]:
+    """Pixel figures of every draw, [draws] each, from what `pixel_sums` says of the panels."""
+    parts = [_pixels(*(part @ each for each in sums)) for part in _chunks(drawn)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def interval(values: Floats) -> list[float]:
     """The middle 95 % of the draws."""
     return [float(each) for each in np.quantile(values, (0.025, 0.975))]
-
-
-def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Image AUROC of one evaluation less that of another, on the same panels and the same draws (paired bootstrap).
-
-    Both are what `takt eval --json` writes. `share_above`: of the draws in which the first is better, ties half.
-
-    Raises:
-        ValueError: the evaluations are of different panels.
-    """
-    first, second = _rows(one), _rows(other)
-    if first.keys() != second.keys():
-        differing = sorted(first.keys() ^ second.keys())[0]
-        raise ValueError(f"panel {'/'.join(differing)} was evaluated in one of the two only")
-    keys = sorted(first)
-    kinds = [kind for kind, _ in keys]
-    drawn = np.concatenate([np.ones((1, len(keys))), weights(kinds)])
-    ours, theirs = (image_figures(kinds, ranked([rows[key] for key in keys]), drawn) for rows in (first, second))
-    return {name: _difference(ours[name] - theirs[name]) for name in ours}
-
-
-def _difference(values: Floats) -> dict[str, Any]:
-    """`values` [1 + draws], the first of the panels as they are."""
-    drawn = values[1:]
-    above = float((drawn > 0).mean() + (drawn == 0).mean() / 2)
-    return {"difference": float(values[0]), "interval95": interval(drawn), "share_above": above}
-
-
-def _rows(figures: dict[str, Any]) -> dict[tuple[str, str], float | None]:
-    return {(row["defect"], row["panel"]): row["score"] for row in figures["results"]}
 
 
 def _image_auroc(
@@ -118,13 +102,12 @@ def _image_auroc(
     return _auroc(*sums)
 
 
-def _pixels(true: Floats, false: Floats, overlap: Floats, counts: Floats) -> dict[str, Floats]:
-    """Figures of draws, [draws, steps] and [draws, 3] in: sums by step, and pixels found, defective and marked."""
+def _pixels(true: Floats, false: Floats, overlap: Floats) -> dict[str, Floats]:
+    """Figures of draws from their sums by step, [draws, steps] in."""
     regions = overlap.sum(axis=1, keepdims=True)
     x, y = (np.cumsum(each, axis=1) for each in (false / false.sum(axis=1, keepdims=True), overlap / regions))
     area = {name: _area_up_to(x, y, up_to) for name, up_to in LIMITS.items()}
-    f1 = 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 2], 1)
-    return {"pixel_auroc": _auroc(true, false), "pixel_ap": _average_precision(true, false), **area, "segf1": f1}
+    return {"pixel_auroc": _auroc(true, false), "pixel_ap": _average_precision(true, false), **area}
 
 
 def _auroc(bad: Floats, good: Floats) -> Floats:
@@ -146,9 +129,9 @@ def _area_up_to(x: Floats, y: Floats, up_to: float) -> Floats:
     return (piece * (y[:, :-1] + np.diff(y, axis=1) * share / 2)).sum(axis=1) / up_to
 
 
-def _steps(maps: NDArray[np.floating], masks: NDArray[np.bool_]) -> Floats:
+def _steps(maps: NDArray[np.floating], masks: NDArray[np.bool_], levels: Floats) -> Floats:
     """Edges between steps, ascending: dense where defective pixels lie, and where the highest good ones do."""
-    edges = [np.quantile(maps[chosen], LEVELS) for chosen in (masks, ~masks)]
+    edges = [np.quantile(maps[chosen], levels) for chosen in (masks, ~masks)]
     return np.unique(np.concatenate(edges)).astype(float)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration import bootstrap, eval_report, metrics
+from calibration import eval_report, metrics, paired
 from calibration.metrics import Result
 from calibration.panels import Panel, PanelSet, read_panel
 from calibration.stack import Tell
@@ -62,14 +62,14 @@ def _write(
 
 
 def compared(figures: dict[str, Any], other: Path) -> dict[str, Any]:
-    """`figures` against those of another recipe in the file `other`, see `calibration.bootstrap.compared`.
+    """`figures` against those of another recipe in the file `other`, see `calibration.paired.compared`.
 
     Raises:
         UsageError: the file holds no evaluation, or one of other panels.
     """
     try:
         theirs = json.loads(other.read_text(encoding="utf-8"))
-        return {"recipe": theirs["recipe"], **bootstrap.compared(figures, theirs)}
+        return {"recipe": theirs["recipe"], **paired.compared(figures, theirs)}
     except OSError as error:
         raise UsageError(f"{other}: cannot be read: {error.strerror or error}") from None
     except (KeyError, TypeError):

@@ -5,6 +5,8 @@ quarter. Scores are never clamped or rescaled before ranking. `f1_max` is image 
 the test labels: an upper bound. `segf1` is pixel level at the recipe's own pixel limit. A score that is no finite
 number ranks above all others, as on the line, where it is a reject.
 
+`results` has a row a panel; of a panel with a mask it holds what `calibration.paired` needs of its pixels.
+
 Counts have Clopper-Pearson intervals, AUROC and pixel figures bootstrap intervals (`calibration.bootstrap`). Panels
 whose image set the integrity checks name damaged are counted apart: `false_reject` and `miss` tell of the score alone,
 `on_the_line` of both.
@@ -19,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import bootstrap
+from calibration import bootstrap, paired
 from calibration.limits import interval, upper_bound
 from calibration.panels import GOOD
 
@@ -59,7 +61,8 @@ def figures(results: Sequence[Result], pixel_limit: float) -> dict[str, Any]:
     images = _image_figures(results, bootstrap.ranked([one.score for one in results]))
     pixels = _pixel_figures(results, pixel_limit)
     images["intervals95"] |= pixels.pop("pixel_intervals95")
-    rows = [_row(one) for one in results]
+    told = iter(pixels.pop("pixel_sums"))
+    rows = [_row(one) | ({"pixels": next(told)} if one.mask is not None else {}) for one in results]
     return {"panels": len(results), **images, **pixels, **_counts(results), "results": rows}
 
 
@@ -217,6 +220,7 @@ def _pixel_figures(results: Sequence[Result], pixel_limit: float) -> dict[str, A
         "aupro30": aupro(masks, maps, 0.30),
         "aupro05": aupro(masks, maps, 0.05),
         "segf1": _f1(masks, maps > pixel_limit),
+        "pixel_sums": paired.texts(masks, maps, areas),
         "pixel_intervals95": {name: bootstrap.interval(values) for name, values in drawn.items()},
     }
 

@@ -8,24 +8,27 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
-from calibration.bootstrap import compared
+from calibration import bootstrap, paired
+from calibration.bootstrap import Floats
 from engines.errors import TaktError, UsageError
 from engines.settings import checked
 
 CONSOLE = Console(stderr=True)
 PLAN = Path(__file__).with_suffix(".toml")
 HEADS = ("set", "method", "seed", "image AUROC", "mean over types", "pixel AP", "AU-PRO 0.3 / 0.05", "false rejects",
-         "misses", "promise", "ms", "teach s", "against the first")  # fmt: skip
+         "misses", "promise", "ms", "teach s")  # fmt: skip
 METRICS = ("image_auroc_mean", "pixel_ap", "aupro30", "aupro05")
+WITHOUT = "mean without"
 
 
 class Method(BaseModel):
@@ -38,13 +41,14 @@ class Method(BaseModel):
 
 
 class Plan(BaseModel):
-    """The table to fill."""
+    """The table to fill. `without`: by set, kinds of defect without which the mean over kinds is told as well."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sets: tuple[str, ...] = Field(min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
     seeds: tuple[int, ...] = (0,)
+    without: dict[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -159,23 +163,80 @@ def _run(command: list[str]) -> None:
         raise UsageError(f"takt {command[1]} ended with {done.returncode}: {said}")
 
 
-def table(found: list[dict[str, Any]], first: str) -> str:
-    """Markdown, a row a cell; intervals in brackets. The last column: mean over types less that of method `first`."""
-    rows = [HEADS, ("---",) * len(HEADS), *(_row(each, _partner(each, found, first)) for each in found)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown, a row a cell; intervals in brackets."""
+    return _markdown(HEADS, map(_row, found))
 
 
 def by_type(found: list[dict[str, Any]]) -> str:
     """Markdown, a row a kind of defect of each cell."""
     heads = ("set", "method", "seed", "defect", "image AUROC", "image AP", "pixel AP", "misses")
-    rows = [heads, ("---",) * len(heads)]
+    rows = []
     for each in found:
         figures = each["eval"]
         for kind, own in figures["by_defect"].items():
             auroc = _number(own["image_auroc"], own["interval95"])
             pixel = _number(figures["pixel_ap_by_defect"].get(kind))
             rows.append((*_name(each), kind, auroc, _number(own["image_ap"]), pixel, _count(own["miss"])))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return _markdown(heads, rows)
+
+
+def without_kinds(found: list[dict[str, Any]], without: dict[str, tuple[str, ...]]) -> str:
+    """Markdown: the mean of image AUROC over the kinds of defect but those that `without` names for the set."""
+    rows = []
+    for each in found:
+        if kinds := without.get(each["set"]):
+            left = _left(each["eval"], kinds)
+            names, scores = zip(*((row["defect"], row["score"]) for row in left["results"]), strict=True)
+            drawn = np.concatenate([np.ones((1, len(names))), bootstrap.weights(names)])
+            values = bootstrap.image_figures(names, bootstrap.ranked(scores), drawn).get("image_auroc_mean")
+            said = "-" if values is None else _number(values[0], bootstrap.interval(values[1:]))
+            rows.append((*_name(each), ", ".join(kinds), said))
+    return _markdown(("set", "method", "seed", "without", "image_auroc_mean"), rows)
+
+
+def against(found: list[dict[str, Any]], first: str, without: dict[str, tuple[str, ...]]) -> str:
+    """Markdown: by set and seed, each metric of method `first` less that of each other, on the same draws of panels.
+
+    Then the mean of those differences over the sets, whose panels are drawn independently.
+    """
+    rows, by_method = [], {}
+    for number, each in enumerate(found):
+        partner = next((one for one in found if _place(one) == _place(each) and one["method"] == first), None)
+        if partner and each["method"] != first:
+            drawn = _draws(partner, each, without.get(each["set"], ()), number)
+            by_method.setdefault(each["method"], []).append(drawn)
+            rows.append((*_name(each), *_differences([drawn])))
+    rows += [("all", method, f"{len(cells)} cells", *_differences(cells)) for method, cells in by_method.items()]
+    return _markdown(("set", f"{first} less", "seed", *METRICS, "image_auroc_mean_without"), rows)
+
+
+def _draws(one: dict[str, Any], other: dict[str, Any], kinds: tuple[str, ...], seed: int) -> dict[str, Floats]:
+    drawn = paired.draws(one["eval"], other["eval"], seed)
+    left = paired.draws(_left(one["eval"], kinds), _left(other["eval"], kinds), seed) if kinds else {}
+    return drawn | ({WITHOUT: left["image_auroc_mean"]} if "image_auroc_mean" in left else {})
+
+
+def _left(figures: dict[str, Any], kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The evaluation without the panels of some kinds of defect; its figures are left out, which told of all."""
+    return {"results": [row for row in figures["results"] if row["defect"] not in kinds]}
+
+
+def _differences(cells: list[dict[str, Floats]]) -> Iterator[str]:
+    """For each metric the mean over the cells that have it: difference, interval, share of draws above 0."""
+    for name in (*METRICS, WITHOUT):
+        there = [cell[name] for cell in cells if name in cell]
+        found = paired.difference(np.mean(there, axis=0)) if there else None
+        yield _difference(found) + (f" ({len(there)})" if len(cells) > 1 else "") if found else "-"
+
+
+def _difference(found: dict[str, Any]) -> str:
+    low, high = found["interval95"]
+    return f"{found['difference']:+.3f} [{low:+.3f}, {high:+.3f}], better in {found['share_above']:.0%}"
+
+
+def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (heads, ("---",) * len(heads), *rows))
 
 
 def over_sets(found: list[dict[str, Any]], everywhere: Sequence[str]) -> str:
@@ -186,12 +247,11 @@ def over_sets(found: list[dict[str, Any]], everywhere: Sequence[str]) -> str:
     by_method = {name: {_place(each): each["eval"] for each in found if each["method"] == name} for name in everywhere}
     started = {name: cells for name, cells in by_method.items() if cells}
     shared = sorted(set.intersection(*(set(cells) for cells in started.values())) if started else set())
-    heads = ("method", "cells", *METRICS)
-    rows = [heads, ("---",) * len(heads)]
+    rows = []
     for name, cells in by_method.items():
         values = [[cells[key][metric] for key in shared if key in cells] for metric in METRICS]
         rows.append((name, f"{sum(key in cells for key in shared)} of {len(cells)}", *map(_mean, values)))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return _markdown(("method", "cells", *METRICS), rows)
 
 
 def _place(each: dict[str, Any]) -> tuple[str, int]:
@@ -203,16 +263,11 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{sum(there) / len(there):.3f} ({len(there)})" if there else "-"
 
 
-def _partner(each: dict[str, Any], found: list[dict[str, Any]], first: str) -> dict[str, Any] | None:
-    same = (one for one in found if (one["set"], one["seed"], one["method"]) == (each["set"], each["seed"], first))
-    return next(same, None) if each["method"] != first else None
-
-
 def _name(each: dict[str, Any]) -> tuple[str, str, str]:
     return each["set"], each["method"], str(each["seed"])
 
 
-def _row(each: dict[str, Any], partner: dict[str, Any] | None) -> tuple[str, ...]:
+def _row(each: dict[str, Any]) -> tuple[str, ...]:
     figures, taught = each["eval"], each["teach"]
     spread, promise = figures["intervals95"], taught["promised_false_reject"]
     return (
@@ -224,7 +279,6 @@ def _row(each: dict[str, Any], partner: dict[str, Any] | None) -> tuple[str, ...
         f"{promise['rate']:.1%} at {promise['confidence']:.0%}",
         f"{figures['ms_per_panel']['median']:.0f}",
         f"{taught['seconds']:.0f}",
-        _against(figures, partner["eval"]) if partner else "",
     )
 
 
@@ -239,14 +293,6 @@ def _count(of: dict[str, Any]) -> str:
         return "-"
     low, high = of["interval95"]
     return f"{of['k']}/{of['n']} [{low:.0%}, {high:.0%}]"
-
-
-def _against(figures: dict[str, Any], other: dict[str, Any]) -> str:
-    found = compared(figures, other).get("image_auroc_mean")
-    if found is None:
-        return ""
-    low, high = found["interval95"]
-    return f"{found['difference']:+.3f} [{low:+.2f}, {high:+.2f}], better in {found['share_above']:.0%}"
 
 
 def fill(bench: Bench, wanted: Sequence[Cell]) -> int:
@@ -288,7 +334,9 @@ def main(
         CONSOLE.print(str(error))
         raise typer.Exit(error.exit_status) from None
     everywhere = [name for name, method in table_of.methods.items() if not method.sets]
-    print(table(found, next(iter(table_of.methods))), by_type(found), over_sets(found, everywhere), sep="\n\n")  # noqa: T201
+    first, without = next(iter(table_of.methods)), table_of.without
+    tables = (table(found), by_type(found), without_kinds(found, without), over_sets(found, everywhere))
+    print(*tables, against(found, first, without), sep="\n\n")  # noqa: T201
     raise typer.Exit(int(failed > 0))
 
 

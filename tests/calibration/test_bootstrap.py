@@ -67,38 +67,6 @@ def test_a_draws_pixel_figures_are_those_of_the_drawn_panels(seed: int) -> None:
         assert found["segf1"][number] == pytest.approx(f1)
 
 
-def evaluation(scores: np.ndarray, kinds: list[str]) -> dict:
-    rows = [{"panel": str(n), "defect": kind, "score": float(s)} for n, (kind, s) in enumerate(zip(kinds, scores))]  # noqa: B905
-    return {"results": rows}
-
-
-def test_the_same_panels_judged_better_are_better_in_nearly_every_draw() -> None:
-    random, kinds = np.random.default_rng(0), ["good"] * 40 + ["pit"] * 40
-    hard = random.normal(0, 1, 80) + 0.5 * (np.arange(80) >= 40)
-    easy = hard + 1.5 * (np.arange(80) >= 40)
-    found = bootstrap.compared(evaluation(easy, kinds), evaluation(hard, kinds))["image_auroc"]
-    assert found["difference"] > 0.1 and found["interval95"][0] > 0 and found["share_above"] > 0.99
-    same = bootstrap.compared(evaluation(easy, kinds), evaluation(easy, kinds))["image_auroc"]
-    assert same == {"difference": 0.0, "interval95": [0.0, 0.0], "share_above": 0.5}
-
-
-def test_pairing_finds_what_separate_intervals_hide() -> None:
-    """Both evaluations err on the same panels: each figure is uncertain, their difference is not."""
-    random, kinds = np.random.default_rng(1), ["good"] * 30 + ["pit"] * 30
-    first = random.normal(0, 1, 60) + 1.0 * (np.arange(60) >= 30)
-    second = first - 0.25 * (np.arange(60) >= 30)
-    paired = bootstrap.compared(evaluation(first, kinds), evaluation(second, kinds))["image_auroc"]["interval95"]
-    alone = [bootstrap.interval(bootstrap.image_figures(kinds, each, bootstrap.weights(kinds))["image_auroc"])
-             for each in (first, second)]  # fmt: skip
-    assert alone[0][0] < alone[1][1]
-    assert paired[0] > 0
-
-
-def test_other_panels_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="pit/1 was evaluated in one"):
-        bootstrap.compared(evaluation(np.ones(2), ["good", "pit"]), evaluation(np.ones(1), ["good"]))
-
-
 def test_a_score_that_is_no_number_ranks_above_all() -> None:
     np.testing.assert_array_equal(bootstrap.ranked([0.5, float("nan"), 2.0, None, float("inf")]), [0.5, 3, 2, 3, 3])
     spot = np.zeros((SIDE, SIDE), np.float32)

@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "deploy" / "measure.py"
 PLAN = """
 seeds = [0, 1]
 sets = ["tiles", "screens"]
+without = {tiles = ["dent"]}
 [methods.plain]
 teach = ["--method", "plain"]
 [methods."plain, one channel"]
@@ -32,7 +33,8 @@ if command == "teach":
     said = {{"seconds": 3.2, "promised_false_reject": {{"rate": 0.1, "confidence": 0.95}}, "out": option("--out")}}
 else:
     count = {{"k": 1, "n": 4, "rate": 0.25, "upper95": 0.75, "interval95": [0.01, 0.81]}}
-    rows = [{{"panel": str(n), "defect": "good" if n < 4 else "pit", "score": n}} for n in range(8)]
+    kind = lambda n: "good" if n < 4 else "pit" if n < 7 else "dent"
+    rows = [{{"panel": str(n), "defect": kind(n), "score": n}} for n in range(8)]
     kinds = {{"pit": {{"image_auroc": 1.0, "interval95": [1.0, 1.0], "image_ap": 1.0, "miss": count}}}}
     said = {{"image_auroc": 1.0, "image_auroc_mean": 1.0, "pixel_ap": None, "aupro30": None, "aupro05": None,
             "intervals95": {{"image_auroc": [0.9, 1.0]}}, "false_reject": count, "miss": count, "by_defect": kinds,
@@ -88,9 +90,22 @@ def test_the_table_has_counts_intervals_and_the_paired_difference(bench: Bench) 
     lines = bench.run("--only", "set=tiles", "--only", "seed=0").stdout.splitlines()
     plain, one = lines[2], lines[3]
     assert "| tiles | plain | 0 | 1.000 [0.90, 1.00] |" in plain and "1/4 [1%, 81%]" in plain
-    assert "10.0% at 95%" in plain and plain.endswith("|  |")
-    assert "+0.000 [+0.00, +0.00], better in 50%" in one
+    assert "10.0% at 95%" in plain and "| tiles | plain, one channel | 0 |" in one
     assert any("| pit | 1.000 [1.00, 1.00] |" in line for line in lines)
+
+
+def test_each_metric_of_the_first_is_compared_on_the_same_draws_by_set_and_over_all(bench: Bench) -> None:
+    lines = bench.run("--only", "seed=0").stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("| set | plain less | seed |"))
+    assert lines[at].endswith("| image_auroc_mean | pixel_ap | aupro30 | aupro05 | image_auroc_mean_without |")
+    same = "+0.000 [+0.000, +0.000], better in 50%"
+    assert lines[at + 2] == f"| tiles | plain, one channel | 0 | {same} | - | - | - | {same} |"
+    assert lines[at + 3] == f"| all | plain, one channel | 1 cells | {same} | - | - | - | {same} |"
+
+
+def test_the_mean_without_a_kind_is_that_of_the_others(bench: Bench) -> None:
+    lines = bench.run("--only", "seed=0", "--only", "set=tiles").stdout.splitlines()
+    assert "| tiles | plain | 0 | dent | 1.000 [1.00, 1.00] |" in lines
 
 
 def test_means_are_those_of_the_methods_that_were_measured_everywhere(bench: Bench) -> None:
