@@ -45,6 +45,7 @@ def main(
     channels: Annotated[int, typer.Option(min=1)] = 8,
     side: Annotated[int, typer.Option(min=256)] = 2048,
     method: Annotated[str, typer.Option()] = methods.PRODUCTION,
+    teacher: Annotated[str, typer.Option()] = "resnet18",
     threads: Annotated[int, typer.Option(min=1)] = 2,
     rounds: Annotated[int, typer.Option(min=1)] = 10,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
@@ -60,12 +61,12 @@ def main(
         print(int(status.split("VmHWM:")[1].split()[0]) // 1024)  # noqa: T201
         return
     with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
-        geometry = prepared(Path(place), method, panel)
+        geometry = prepared(Path(place), method, teacher, panel)
         runs = {name: opened.enter_context(running(Path(place), name, panel, threads)) for name in VARIANTS}
         seconds = timed(runs, rounds)
         memory = {name: peak_mb(name, Path(place), channels, side, threads) for name in VARIANTS}
-    title = f"{method}, {channels} x {side} x {side}, {threads} threads, tiles of {geometry.height} x {geometry.width}"
-    cost = f"halo {geometry.halo}, {tiles.extra(geometry, (side, side)):.0%} extra pixels"
+    title = f"{method} with {teacher}, {channels} x {side} x {side}, {threads} threads"
+    cost = f"tiles of {geometry.height} x {geometry.width}, halo {geometry.halo}, {tiles.extra(geometry, (side, side)):.0%} extra pixels"
     rows = figures(seconds, memory, side * side)
     show(f"{title}, {cost}", rows)
     if json_file:
@@ -79,10 +80,10 @@ def pictured(channels: int, side: int) -> NDArray[np.uint8]:
     return np.clip(stripes + noise, 0, 255).astype(np.uint8)
 
 
-def prepared(folder: Path, method: str, panel: NDArray[np.uint8]) -> Tiles:
+def prepared(folder: Path, method: str, teacher: str, panel: NDArray[np.uint8]) -> Tiles:
     """The untiled network, and a recipe of the same in tiles, with a golden piece."""
     kind, side = methods.load(method), panel.shape[1]
-    small = methods.settings_of(kind, {"teacher": "resnet18"} if "teacher" in kind.Settings.model_fields else {})
+    small = methods.settings_of(kind, {"teacher": teacher} if "teacher" in kind.Settings.model_fields else {})
     field = kind.build(len(panel), small).receptive_field
     geometry = tiles.chosen((side, side), halo(field, small.grid), small.grid)
     geometry = geometry.model_copy(update={"piece": (PIECE, PIECE)})
@@ -160,14 +161,16 @@ def detecting(made: Recipe, name: str, threads: int) -> Iterator[Callable[..., A
 
 
 def timed(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, by variant; the first round warms up."""
+    """Seconds of each run, by variant; the first round warms up, and each is told, since a run takes long."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
             began = time.perf_counter()
             run()
+            passed = time.perf_counter() - began
+            CONSOLE.print(f"round {number}: {name} {passed:.2f} s")
             if number:
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(passed)
     return taken
 
 
