@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,15 +45,16 @@ class Teach(TyperCommand):
     """`--tiles` alone stands for `--tiles auto`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(
-            ctx, [each for pair in zip(args, [*args[1:], ""], strict=True) for each in _said(*pair)]
-        )
+        return super().parse_args(ctx, spelled_out(args))
 
 
-def _said(word: str, after: str) -> tuple[str, ...]:
-    """The word as it is meant, from the one that follows."""
-    alone = word == "--tiles" and not (after == "auto" or after[:1].isdecimal())
-    return (word, "auto") if alone else (word,)
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The words of a command, with "auto" after a `--tiles` that no size follows."""
+    found: list[str] = []
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        alone = word == "--tiles" and not (after == "auto" or after[:1].isdecimal())
+        found += [word, "auto"] if alone else [word]
+    return found
 
 
 def register(app: typer.Typer) -> None:
@@ -143,7 +144,7 @@ def evaluate(
         raise UsageError("measuring needs scikit-learn: pip install 'takt[teach]'")
     loaded, labelled = recipes.load(recipe), PanelSet(panels)
     _tell_on_stderr(doubts(labelled, "test"))
-    with _opened(loaded, Choice(runtime, precision, threads, 1)) as detector, progress() as tell:
+    with _opened(loaded, Choice(runtime, precision, threads, _rows(loaded))) as detector, progress() as tell:
         figures = measured(detector, labelled, tell, report)
     if against:
         figures |= {"against": compared(figures, against)}
@@ -164,12 +165,17 @@ def inspect(
     loaded = recipes.load(recipe)
     names = [channel.name for channel in loaded.manifest.channels]
     lines = []
-    with _opened(loaded, Choice(runtime, precision, threads, 1)) as detector:
+    with _opened(loaded, Choice(runtime, precision, threads, _rows(loaded))) as detector:
         for panel in [each for path in paths for each in panels_at(path, names)]:
             lines.append(_inspected(detector, panel, names, out))
             print(json.dumps(lines[-1]), flush=True)  # noqa: T201
     write_json(json_file, lines)
     raise typer.Exit(_status(lines))
+
+
+def _rows(recipe: recipes.Recipe) -> int:
+    """Of a batch, where panels come one by one: tiles share the golden one's costs, as far as memory is not wasted."""
+    return 1 if isinstance(recipe.manifest.geometry, recipes.Resize) else 4
 
 
 def relearn(

@@ -80,3 +80,24 @@ def test_a_ruined_panel_lists_its_strongest_defects_and_shows_all() -> None:
     found = decide(map, 0.9, limits(), (40, 40))
     assert len(found.defects) == 64 and found.mask.sum() == 400
     assert found.defects[0].peak == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (513, 513), (1024, 700), (2500, 2500)])
+def test_a_large_mask_is_packed_coarser_and_loses_no_mark(shape: tuple[int, int]) -> None:
+    map = np.zeros(shape, np.float32)
+    map[-1, -1] = map[shape[0] // 2, 3] = 1
+    low = decide(map, 0.1, limits(), shape).low_mask
+    assert len(low.bits) <= 32_768
+    step = -(-shape[0] // low.height)
+    marks = np.argwhere(low.unpack())
+    assert marks.tolist() == [[shape[0] // 2 // step, 3 // step], [low.height - 1, low.width - 1]]
+    assert (step == 1) == (shape[0] * -(-shape[1] // 8) <= 32_768)
+
+
+def test_a_map_that_covers_more_than_the_panel_is_not_squeezed_into_it() -> None:
+    map = np.zeros((10, 10), np.float32)
+    map[7, 7] = 1
+    found = decide(map, 9.0, limits(pixel=0.9), (37, 33), extent=(40, 40))
+    (defect,) = found.defects
+    assert found.mask.shape == (37, 33)
+    assert 28 <= defect.x < 32 and 28 <= defect.y < 32

@@ -16,7 +16,7 @@ from calibration.relimit import Wish, relimit
 from engines import recipe as recipes
 from engines.errors import PanelError, TaktError, UsageError
 from engines.zones import Zones
-from pipeline.cli_recipe import register
+from pipeline.cli_recipe import register, spelled_out
 
 RUNNER = CliRunner()
 CHANNELS = ("dark_surface", "dark_pixel", "bright_surface", "bright_pixel")
@@ -294,3 +294,18 @@ def test_sets_without_panels_are_named(taught: tuple[Path, dict], tmp_path: Path
         run("eval", taught[0], tmp_path)
     with pytest.raises(PanelError, match="no such picture"):
         run("inspect", taught[0], tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["S", "--tiles", "--out", "x"], ["S", "--tiles", "auto", "--out", "x"]),
+        (["--out", "x", "S", "--tiles"], ["--out", "x", "S", "--tiles", "auto"]),
+        (["--tiles", "S"], ["--tiles", "auto", "S"]),
+        (["--tiles", "1024", "S"], ["--tiles", "1024", "S"]),
+        (["--tiles", "512x1024", "S"], ["--tiles", "512x1024", "S"]),
+        (["--tiles", "auto"], ["--tiles", "auto"]),
+    ],
+)
+def test_tiles_alone_means_that_their_size_is_chosen(words: list[str], meant: list[str]) -> None:
+    assert spelled_out(words) == meant

@@ -1,0 +1,217 @@
+"""takt teach --tiles: which tiles, which crops, and a recipe whose limits come from whole panels in tiles."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra [teach]")
+
+from calibration import crops, tiling, train  # noqa: E402
+from calibration.evaluate import evaluate  # noqa: E402
+from calibration.integrity import relearn  # noqa: E402
+from calibration.panels import PanelSet, write_panel  # noqa: E402
+from calibration.relimit import Wish, relimit  # noqa: E402
+from engines import methods, tiles, zones  # noqa: E402
+from engines.detector import open_detector  # noqa: E402
+from engines.errors import PanelError, UsageError  # noqa: E402
+from engines.recipe import Promise, Tiles  # noqa: E402
+from engines.zones import TopMean, TopShare, Zones  # noqa: E402
+
+CHANNELS = ("dark_surface", "bright_surface")
+SIZE = (100, 200)
+SHORT = {
+    "height": 64,
+    "width": 64,
+    "teacher": "takt",
+    "student_width": 8,
+    "strides": [4],
+    "smooth": 0.3,
+    "schedule": {"image_passes": 800},
+}
+
+
+def frames(seed: int, defect: bool = False) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    columns = 1 + 0.3 * np.sin(np.arange(SIZE[1]) * 2 * np.pi / 8)
+    picture = np.array([50, 150])[:, None, None] * columns + random.normal(0, 2, (2, *SIZE))
+    picture[0, :, :120] = 0  # a dark field that shows nothing there
+    if defect:
+        picture[:, 30:48, 140:158] *= 0.3
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("sets") / "toys"
+    mask = np.zeros(SIZE, bool)
+    mask[30:48, 140:158] = True
+    for number in range(16):
+        write_panel(place / "train" / "good", f"p{number}", frames(number), CHANNELS)
+    for number in range(3):
+        write_panel(place / "test" / "good", f"p{number}", frames(100 + number), CHANNELS)
+        write_panel(place / "test" / "hole", f"p{number}", frames(200 + number, True), CHANNELS, mask)
+    return place
+
+
+def request(folder: Path, out: Path, **changes: Any) -> train.Request:
+    settings = SHORT | changes.pop("settings", {})
+    promise = Promise(rate=0.3, confidence=0.9)
+    asked = {"method": "mkd", "tiles": "128x160", "promise": promise} | changes
+    return train.Request(PanelSet(folder), out, settings=settings, **asked)
+
+
+@pytest.fixture(scope="module")
+def taught(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> train.Taught:
+    return train.teach(request(folder, tmp_path_factory.mktemp("recipes") / "toy", hold_out_every=2))
+
+
+def test_a_recipe_in_tiles_says_what_they_are_and_cost(taught: train.Taught) -> None:
+    manifest = taught.recipe.manifest
+    geometry = manifest.geometry
+    assert isinstance(geometry, Tiles) and manifest.format == 3
+    assert (geometry.height, geometry.width, geometry.halo, geometry.panel) == (128, 160, 32, SIZE)
+    assert (manifest.settings["height"], manifest.settings["width"]) == (128, 160)
+    assert manifest.settings["position_correction"] is False
+    assert manifest.training.facts["tiles_a_panel"] == 2
+    assert manifest.training.facts["extra_pixels"] == pytest.approx(1.048)
+    assert manifest.training.panels == 8 and manifest.limits.statistics.panels == 8
+    assert taught.tiling and "2 a panel" in taught.tiling
+
+
+def test_it_tells_good_from_defective_on_whole_panels(taught: train.Taught, folder: Path) -> None:
+    with open_detector(taught.recipe, threads=1) as detector:
+        figures = evaluate(detector, PanelSet(folder))
+        (found,) = detector.inspect([frames(200, True)])
+    assert figures["image_auroc"] == 1 and figures["miss"]["k"] == 0
+    assert found.mask.shape == SIZE and found.mask[39, 149]
+    assert found.map.shape == (25, 50)
+
+
+def test_its_golden_panels_are_pieces_that_answer_as_they_did(taught: train.Taught) -> None:
+    recipe, low = taught.recipe, taught.recipe.manifest.limits.low
+    assert [one.defective for one in recipe.golden] == [False] * 8 + [True] * 8
+    with open_detector(recipe, threads=1) as detector:
+        assert detector.proves_itself
+        detector.prove()
+        for one in recipe.golden:
+            (found,) = detector.inspect([one.frames])
+            assert found.passed != one.defective
+            assert found.score == pytest.approx(one.score, rel=1e-4)
+    assert low > 0
+
+
+def test_the_weights_rest_on_good_panels_that_score_around_one(taught: train.Taught) -> None:
+    statistics = taught.recipe.manifest.limits.statistics
+    assert 0.7 < statistics.median < 1.4
+
+
+def test_limits_zones_and_integrity_can_be_set_anew(taught: train.Taught, folder: Path, tmp_path: Path) -> None:
+    left = Zones(inspect=(((0, 0), (0.5, 0), (0.5, 1), (0, 1)),))
+    zoned = relimit(taught.recipe, Wish(zones=left), tmp_path / "zoned").recipe
+    with open_detector(zoned, threads=1) as detector:
+        detector.prove()
+        assert not detector.inspect([frames(200, True)])[0].mask[:, 110:].any()
+    again = relearn(zoned, PanelSet(folder), tmp_path / "again")
+    assert again.manifest.geometry == taught.recipe.manifest.geometry
+    assert again.manifest.format == 3
+
+
+@pytest.mark.slow
+def test_folds_set_limits_as_well(folder: Path, tmp_path: Path) -> None:
+    manifest = train.teach(request(folder, tmp_path / "r", folds=2)).recipe.manifest
+    assert manifest.training.panels == 16 and manifest.limits.statistics.panels == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tiles": "large"}, "give auto, a number of pixels, or HEIGHTxWIDTH"),
+        ({"tiles": "100"}, "give multiples of 32"),
+        ({"tiles": "64"}, "give more than 64 px"),
+        ({"tiles": "512"}, "extra pixels on panels of 100 x 200 px"),
+        ({"settings": {"position_correction": True}}, "crops of a panel lie anywhere"),
+        ({"settings": {"direction": "flattened"}}, "no score that follows from the map"),
+        ({"settings": {"teacher": "efficientnet_b0"}}, "sees each tile as a whole"),
+    ],
+)
+def test_what_cannot_be_tiled_is_one_line(folder: Path, tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as raised:
+        train.teach(request(folder, tmp_path / "r", **changes))
+    assert "\n" not in str(raised.value)
+
+
+def test_panels_of_two_sizes_have_no_tiles(tmp_path: Path) -> None:
+    for number in range(12):
+        wide = frames(number)
+        write_panel(tmp_path / "s" / "train" / "good", f"p{number}", wide[:, :, : 200 - 4 * (number == 5)], CHANNELS)
+    with pytest.raises(PanelError, match=r"p5: is 196x100, the panels before are 200x100"):
+        train.teach(request(tmp_path / "s", tmp_path / "r"))
+
+
+def test_a_halo_that_no_tile_affords_is_said_with_what_helps() -> None:
+    with pytest.raises(
+        UsageError, match=r"costs 72% extra pixels .* 60% are the most: give --tiles PX .*decoder_passes"
+    ):
+        tiling.planned("auto", (8192, 8192), 385, 64, np.zeros((8, 1, 1), np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 8, 40])
+def test_golden_pieces_stay_within_a_few_megabytes(channels: int) -> None:
+    found = tiling.planned("auto", (2048, 2048), 385, 64, np.zeros((channels, 1, 1), np.uint8))
+    assert found.piece is not None
+    assert 16 * channels * found.piece[0] * found.piece[1] <= 4_000_000
+    assert min(found.piece) >= 64
+
+
+def places(count: int, seed: int = 0, number: int = 0) -> list[tuple[int, int]]:
+    settings = methods.settings_of(methods.load("mkd"), SHORT | {"schedule": {"image_passes": count}})
+    return crops.places(np.zeros((2, *SIZE), np.uint8), settings, 1, crops.rng(seed, number))
+
+
+def test_crops_begin_on_the_grid_each_place_once_and_reach_every_border() -> None:
+    found = places(1000)
+    assert len(set(found)) == len(found) == 3 * 6
+    assert all(top % 32 == left % 32 == 0 for top, left in found)
+    assert {top for top, _ in found} == {0, 32, 64} and max(left for _, left in found) + 64 >= SIZE[1]
+
+
+def test_crops_depend_on_seed_and_panel_alone() -> None:
+    assert places(4) == places(4) and places(4) == places(1000)[:4]
+    assert places(4) != places(4, seed=1) != places(4, seed=1, number=1)
+
+
+def test_a_crop_of_a_dark_field_is_no_lost_channel() -> None:
+    crop = crops.crop(frames(0), (0, 0), (64, 64))
+    assert crop[0].max() == 1 and np.count_nonzero(crop[0]) == 1
+    lost = frames(0)
+    lost[0] = 0
+    assert not crops.crop(lost, (0, 0), (64, 64))[0].any()
+
+
+def test_crops_of_labelled_panels_show_their_defect(tmp_path: Path) -> None:
+    mask = np.zeros(SIZE, bool)
+    mask[30:48, 140:158] = True
+    write_panel(tmp_path / "train" / "hole", "p0", frames(0, True), CHANNELS, mask)
+    settings = methods.settings_of(methods.load("mkd"), SHORT)
+    found = crops.labelled(PanelSet(tmp_path), settings, 0)
+    assert found is not None
+    assert found[0].shape[1:] == (2, 64, 64) and all(one.any() for one in found[1])
+
+
+def test_a_rule_for_whole_panels_keeps_its_shares_and_brings_them_to_one() -> None:
+    maps = np.random.default_rng(0).random((12, 25, 50), np.float32)
+    tile = Tiles(height=128, width=160, halo=32, grid=32)
+    rule = (TopMean(cells=1, weight=3.0), TopMean(cells=13, weight=0.5), TopMean(cells=5, weight=0.0))
+    found = tiling.rule_of(rule, maps, tile)
+    assert found[0] == TopMean(cells=1, weight=found[0].weight)
+    assert isinstance(found[1], TopShare) and found[1].share == pytest.approx(13 / (32 * 40))
+    assert found[2].weight == 0
+    assert np.mean([zones.whole(map, found) for map in maps]) == pytest.approx(1)
+
+
+def test_the_taught_size_costs_what_was_said(taught: train.Taught) -> None:
+    geometry = taught.recipe.manifest.geometry
+    assert isinstance(geometry, Tiles)
+    assert tiles.extra_by_halo(geometry, SIZE) <= tiles.MOST_EXTRA
