@@ -66,7 +66,8 @@ def main(
         seconds = timed(runs, rounds)
         memory = {name: peak_mb(name, Path(place), channels, side, threads) for name in VARIANTS}
     title = f"{method} with {teacher}, {channels} x {side} x {side}, {threads} threads"
-    cost = f"tiles of {geometry.height} x {geometry.width}, halo {geometry.halo}, {tiles.extra(geometry, (side, side)):.0%} extra pixels"
+    size = f"{geometry.height} x {geometry.width}"
+    cost = f"tiles of {size}, halo {geometry.halo}, {tiles.extra(geometry, (side, side)):.0%} extra pixels"
     rows = figures(seconds, memory, side * side)
     show(f"{title}, {cost}", rows)
     if json_file:
