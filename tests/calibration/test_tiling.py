@@ -119,6 +119,7 @@ def test_limits_zones_and_integrity_can_be_set_anew(taught: train.Taught, folder
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_folds_set_limits_as_well(folder: Path, tmp_path: Path) -> None:
     manifest = train.teach(request(folder, tmp_path / "r", folds=2)).recipe.manifest
     assert manifest.training.panels == 16 and manifest.limits.statistics.panels == 16
