@@ -11,12 +11,11 @@ drawn once and come again. A push or a decoder that acts on the student from the
 decoder, which learns from the same defects, the contrast made no difference worth its time: see docs/choices.md.
 
 Both maps are brought to one scale as EfficientAD brings its two (Batzner et al., WACV 2024): over good panels that are
-kept back from training, the 0.995 quantile lies 0.1 above the 0.9 quantile. Over panels that trained the decoder, which
-is sure of itself there, the mask would get a scale that lights up every soiling. Theirs are shifted so that the 0.9
-quantile is 0, which tells no cell from another and would make calm panels' scores negative; ours are not. The
-distances are corrected by position before, the mask is not. The mask enters as ln(1 + o / o0), see
-`engines.methods.adps`, and with a smaller weight: it finds what was drawn for it, and lights up on soiling as well. The
-score is made of the fused map as mkd's.
+kept back from training, the 0.995 quantile lies 0.1 above the 0.9 quantile; over panels that trained the networks each
+is sure of itself in its own degree. Theirs are shifted so that the 0.9 quantile is 0, which tells no cell from another
+and would make calm panels' scores negative; ours are not. The distances are corrected by position before, the mask is
+not. The mask enters as ln(1 + o / o0), see `engines.methods.adps`, and with a smaller weight: it finds what was drawn
+for it, and lights up on soiling as well. The score is made of the fused map as mkd's.
 """
 
 from collections.abc import Iterator, Sequence
