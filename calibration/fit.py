@@ -128,7 +128,7 @@ def fit(
     """
     model.to(memory_format=memory_format())
     model.fit_input(material.batches)
-    taught, _ = _parted(model, material)
+    taught = _parted(model, material)[0] if outputs else material
     saved = checkpoint.read()
     losses: list[float] = []
     for number, stage in enumerate(model.stages()):

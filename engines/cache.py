@@ -17,6 +17,7 @@ from engines import graphs, runtimes
 from engines.build import EngineKey, engine_key
 from engines.certificate import Certificate, Holds, Subject, golden_digest
 from engines.errors import EngineError
+from engines.parity import judge
 from engines.recipe import NETWORK, Recipe, canonical
 from engines.runtimes import AS_TAUGHT, WEIGHTS
 from engines.station import IDENTITY, StationCalibration
@@ -103,7 +104,10 @@ class Cache:
             found = self._read(subject)
         except EngineError:
             return None
-        return found if found and found.bound == subject.bound() and self._signed(found) else None
+        if found is None or found.bound != subject.bound() or not self._signed(found):
+            return None
+        judged = judge(found.panels, subject.recipe.manifest.limits)
+        return found if (judged.granted, judged.reason) == (found.granted, found.reason) else None
 
     def all(self) -> Iterator[Certificate]:
         """Every certificate here that this machine signed."""

@@ -45,6 +45,7 @@ class Bound(_Part):
     calibration: Sha256
     engine: Sha256
     golden: Sha256
+    inspection: Sha256  # how frames become a score, but for the network
     low: float
     limit: float
     zones: Zones | None
@@ -90,6 +91,7 @@ class Subject:
             calibration=self.calibration,
             engine=self.key.hash,
             golden=golden_digest(self.recipe),
+            inspection=inspection_digest(self.recipe),
             low=limits.low,
             limit=limits.image,
             zones=limits.zones,
@@ -107,6 +109,12 @@ def golden_digest(recipe: Recipe) -> str:
     return sha256(canonical(files)).hexdigest()
 
 
+def inspection_digest(recipe: Recipe) -> str:
+    """SHA-256 of what the manifest says of frames and of the score."""
+    said = {"channels", "geometry", "dtype", "method", "settings", "score"}
+    return sha256(canonical(recipe.manifest.model_dump(mode="json", include=said))).hexdigest()
+
+
 def certify(
     subject: Subject, panels: Sequence[PanelProof], machine: dict[str, str], issued: str, sign: Sign
 ) -> Certificate:
@@ -118,7 +126,7 @@ def certify(
 def rejudged(old: Certificate, subject: Subject, sign: Sign) -> Certificate | None:
     """The certificate of a recipe with other limits from the scores of `old`; None where they are not its scores."""
     new = subject.bound()
-    if (old.bound.engine, old.bound.golden, old.bound.zones) != (new.engine, new.golden, new.zones):
+    if new.model_copy(update={"recipe": old.bound.recipe, "low": old.bound.low, "limit": old.bound.limit}) != old.bound:
         return None
     return certify(subject, old.panels, old.machine, old.issued, sign)
 
@@ -149,8 +157,9 @@ def check(certificate: Certificate, subject: Subject, holds: Holds) -> None:
         raise EngineError("its certificate is not signed by this machine's key")
     if certificate.bound != subject.bound():
         raise EngineError("its certificate is of another engine, recipe or calibration")
-    if not judge(certificate.panels, subject.recipe.manifest.limits).granted or not certificate.granted:
-        raise EngineError(f"its certificate was refused: {certificate.reason}")
+    judged = judge(certificate.panels, subject.recipe.manifest.limits)
+    if not (judged.granted and certificate.granted):
+        raise EngineError(f"its certificate was refused: {judged.reason or certificate.reason}")
 
 
 def _written(

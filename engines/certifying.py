@@ -12,8 +12,9 @@ from engines.build import derive
 from engines.cache import Cache, Choice, Engine, engine_of
 from engines.certificate import Certificate, Sign, Subject
 from engines.detector import open_detector
+from engines.errors import EngineError, UsageError
 from engines.parity import Tell, prove
-from engines.recipe import Recipe
+from engines.recipe import Recipe, Tiles
 from engines.station import IDENTITY, StationCalibration
 
 
@@ -51,25 +52,38 @@ class Workshop:
             UsageError: there is no such runtime or precision, or a library is not installed.
             EngineError: the network cannot be derived, the runtime cannot load it, or it failed.
         """
-        engine = None if again or panels else self.cache.find(recipe, choice)
-        engine = engine or self._derived(recipe, choice, panels or ())
+        found = None if again or panels else self.cache.find(recipe, choice)
+        engine = found or self._derived(recipe, choice, panels or ())
         subject = Subject(recipe, engine.key, calibration.hash)
-        if not again and (known := self.cache.known(subject)):
-            return Built(engine, known, fresh=False)
-        certificate = None if again else self._rejudged(subject)
-        certificate = certificate or self._proved(subject, engine, calibration)
+        known = None if again else self.cache.known(subject)
+        judged = None if again or known else self._rejudged(subject)
+        certificate = known or judged or self._proved(subject, engine, calibration)
+        if found is None and (certificate.granted or not self._serves(recipe, choice, calibration)):
+            self._keep_graph(recipe, engine)
         self.cache.keep(subject, certificate)
-        return Built(engine, certificate, fresh=True)
+        return Built(engine, certificate, fresh=known is None)
+
+    def _serves(self, recipe: Recipe, choice: Choice, calibration: StationCalibration) -> bool:
+        """Whether a certified engine is there, which a refused one must not replace."""
+        try:
+            self.cache.certified(recipe, choice, calibration)
+        except EngineError:
+            return False
+        return True
+
+    def _keep_graph(self, recipe: Recipe, engine: Engine) -> None:
+        if engine.graph is not None and (form := engine.choice.form):
+            self.cache.keep_graph(recipe, form, engine.graph)
 
     def _derived(self, recipe: Recipe, choice: Choice, panels: Iterable[NDArray]) -> Engine:
-        form = choice.form
-        if form is None:
+        if choice.form is None:
             return engine_of(recipe, choice, None)
+        if choice.precision == "int8" and isinstance(recipe.manifest.geometry, Tiles) and not panels:
+            raise UsageError(
+                "int8 of a recipe in tiles learns from whole panels, golden ones are pieces: give --panels SET"
+            )
         self.tell(f"deriving {choice.precision}", 0, 1)
-        graph = derive(recipe, choice.runtime, choice.precision, panels)
-        assert graph is not None
-        self.cache.keep_graph(recipe, form, graph)
-        return engine_of(recipe, choice, graph)
+        return engine_of(recipe, choice, derive(recipe, choice.runtime, choice.precision, panels))
 
     def _proved(self, subject: Subject, engine: Engine, calibration: StationCalibration) -> Certificate:
         recipe, choice = subject.recipe, asdict(engine.choice)

@@ -76,14 +76,17 @@ class Detector:
         Raises:
             GeometryError: what differs; its attribute `fault` names the line's fault.
         """
+        self._fit(panel, self._sizes[:1])
+
+    def _fit(self, panel: NDArray, sizes: Sequence[tuple[int, int]]) -> None:
         expected = f"expected {len(self._names)} channels {self.manifest.dtype}"
         if panel.ndim != 3 or panel.shape[0] != len(self._names):
             raise GeometryError(f"panel is {panel.shape}, {expected}")
         if panel.dtype != self.manifest.dtype:
             raise GeometryError(f"panel is {panel.dtype}, {expected}")
         gain = self._calibration.gain
-        if self._sizes and panel.shape[1:] not in self._sizes:
-            height, width = self._sizes[0]
+        if sizes and panel.shape[1:] not in sizes:
+            height, width = sizes[0]
             raise GeometryError(f"panel is {panel.shape}; taught were panels of {height} x {width} px")
         if min(panel.shape) < 1 or (gain is not None and gain.shape != panel.shape):
             raise GeometryError(f"panel is {panel.shape}, the station was measured for another size")
@@ -125,6 +128,8 @@ class Detector:
     def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
         """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` pieces of them.
 
+        Golden panels of a recipe in tiles are pieces, which `check` refuses: none of them comes from a camera.
+
         Raises:
             GeometryError: a panel does not fit; nothing was inspected, so `check` each one first.
             EngineError: the runtime failed, or did not see the golden defect in the batch; after that nothing is
@@ -133,7 +138,7 @@ class Detector:
         if not self._trusted:
             raise EngineError("the engine did not see a golden defect and has not proven itself since")
         for panel in panels:
-            self.check(panel)
+            self._fit(panel, self._sizes)
         starts = range(0, len(panels), self.max_batch)
         return [found for at in starts for found in self._inspect_batch(panels[at : at + self.max_batch])]
 

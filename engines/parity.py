@@ -77,6 +77,8 @@ def judge(panels: Sequence[PanelProof], limits: Limits) -> Judgement:
     """Whether an engine that answered like this may inspect with these limits. Pure."""
     if {panel.defective for panel in panels} != {True, False}:
         return Judgement("the recipe lacks golden panels, good or defective: teach again", (), None, "", None)
+    if not any(panel.defective and panel.reference > limits.image for panel in panels):
+        return Judgement("its limit rejects no golden defect: takt limits with a lower one", (), None, "", None)
     margins = {panel.name: abs(panel.reference - limits.image) for panel in panels}
     nearest = min(margins, key=lambda name: margins[name])
     worst = max(panels, key=PanelProof.error)

@@ -56,6 +56,8 @@ class Sentinel:
 
 def map_share(map: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """Mean difference of two maps, in shares of the reference's mean height above its lowest cell."""
+    if map.shape != reference.shape:
+        return float("inf")
     height = float((reference - reference.min()).mean())
     off = float(np.abs(map - reference).mean())
     return off / height if height > 0 else float(np.inf if off else 0.0)

@@ -21,6 +21,7 @@ from pipeline.config import data_home, load
 from pipeline.engine_room import choice_of, workshop_of
 from pipeline.figures import show
 from pipeline.progress import progress
+from pipeline.signatures import load_recipe
 
 REFUSED = 1
 
@@ -48,7 +49,8 @@ def build(
     """Build an engine and certify it. Exit status 1 where it is refused, with the reason."""
     config = load(line) if line else None
     choice = choice_of(config) if config else Choice(runtime, precision, threads, max_batch)
-    loaded, labelled = recipes.load(recipe), PanelSet(panels) if panels else None
+    loaded = load_recipe(config, recipe) if config else recipes.load(recipe)
+    labelled = PanelSet(panels) if panels else None
     with progress() as tell:
         workshop = workshop_of(config.state if config else data_home(), tell)
         more = calibrating(labelled, loaded.manifest) if labelled else None

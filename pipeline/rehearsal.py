@@ -35,11 +35,11 @@ def rehearse(detector: Detector, recipe: Recipe, seen: NDArray | None) -> None:
 
 
 def _golden(detector: Detector, recipe: Recipe) -> None:
-    """No golden panel on the other side of the limit than its reference score; within zones that score is not known."""
-    limits = recipe.manifest.limits
+    """No golden panel on the other side of the limit than the reference has it."""
+    limit = recipe.manifest.limits.image
     for golden in recipe.golden:
         [finding] = detector.inspect([golden.frames])
-        flipped = (finding.score > limits.image) != (golden.score > limits.image)
-        if not math.isfinite(finding.score) or (flipped and limits.zones is None):
-            scores = f"{finding.score:.4g}, its reference is {golden.score:.4g}"
+        expected = detector.reference(golden)
+        if not math.isfinite(finding.score) or (finding.score > limit) != (expected > limit):
+            scores = f"{finding.score:.4g}, its reference is {expected:.4g}"
             raise EngineError(f"golden panel {golden.name} scores {scores}: takt build it again, or teach again")
