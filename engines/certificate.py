@@ -16,6 +16,7 @@ from engines.golden import GOLDEN
 from engines.manifest import Sha256
 from engines.parity import Judgement, PanelProof, judge
 from engines.recipe import Recipe, canonical
+from engines.scoring import limits_of_golden
 from engines.zones import Zones
 
 FORMAT = 1
@@ -119,7 +120,7 @@ def certify(
     subject: Subject, panels: Sequence[PanelProof], machine: dict[str, str], issued: str, sign: Sign
 ) -> Certificate:
     """A signed certificate, granted or not, from what was measured."""
-    judgement = judge(panels, subject.recipe.manifest.limits)
+    judgement = judge(panels, limits_of_golden(subject.recipe.manifest))
     return _written(subject, tuple(panels), judgement, machine, issued).signed(sign)
 
 
@@ -157,7 +158,7 @@ def check(certificate: Certificate, subject: Subject, holds: Holds) -> None:
         raise EngineError("its certificate is not signed by this machine's key")
     if certificate.bound != subject.bound():
         raise EngineError("its certificate is of another engine, recipe or calibration")
-    judged = judge(certificate.panels, subject.recipe.manifest.limits)
+    judged = judge(certificate.panels, limits_of_golden(subject.recipe.manifest))
     if not (judged.granted and certificate.granted):
         raise EngineError(f"its certificate was refused: {judged.reason or certificate.reason}")
 

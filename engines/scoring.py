@@ -18,6 +18,13 @@ def lowest_of_piece(low: float) -> float:
     return low / 2
 
 
+def limits_of_golden(manifest: Manifest) -> Limits:
+    """The limits by which golden panels are judged: of a recipe in tiles they are pieces."""
+    geometry, limits = manifest.geometry, manifest.limits
+    pieces = isinstance(geometry, Tiles) and geometry.piece not in (None, geometry.panel)
+    return limits.model_copy(update={"low": lowest_of_piece(limits.low)}) if pieces else limits
+
+
 class Scoring:
     """The rule of one recipe.
 

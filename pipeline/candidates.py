@@ -6,7 +6,7 @@ from engines.station import IDENTITY
 from pipeline.config import LineConfig
 from pipeline.engine_room import engine_hash
 from pipeline.open_panels import Expected
-from pipeline.refusals import check_channels
+from pipeline.refusals import check_channels, refuse
 from pipeline.signatures import load_recipe
 from pipeline.wishes import Place
 
@@ -45,4 +45,6 @@ def candidate(config: LineConfig, place: Place) -> tuple[Recipe, Expected]:
     """
     recipe = loaded(config, place)
     check_channels(config, recipe)
+    for _ in refuse(config, {0: recipe}, ()):  # what is allowed is said by the command that asked, and at every start
+        pass
     return recipe, expected_of(config, recipe)

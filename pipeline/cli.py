@@ -56,8 +56,7 @@ def demo(
     outcomes = f"tcp://127.0.0.1:{_free_port(int(config.bus.outcomes.rpartition(':')[2]))}"
     bus = config.bus.model_copy(update={"outcomes": outcomes})
     with progress() as tell:  # the first time takes seconds
-        for _ in build_all(config, tell):
-            pass
+        build_all(config, tell)
     CONSOLE.print(f"line file {line}; outcomes are published on {outcomes}")
     _run(config.model_copy(update={"plc": plc, "conveyor": conveyor, "timing": timing, "bus": bus}), json_file)
 

@@ -4,7 +4,6 @@ No engine inspects on a line before this machine has certified it, see `engines.
 cannot be: it is used as it is where the line file allows "unproven_recipe".
 """
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -80,14 +79,13 @@ def workshop_of(state: Path, tell: Tell) -> Workshop:
     return Workshop(cache_of(state), key.sign, datetime.now(UTC).isoformat(timespec="seconds"), tell)
 
 
-def build_all(config: LineConfig, tell: Tell) -> Iterator[Built]:
+def build_all(config: LineConfig, tell: Tell = lambda phase, done, total: None) -> list[Built]:
     """Build what the recipes lack that a start would use; nothing for those that cannot be certified and need not be.
 
     Raises:
         TaktError: a recipe or engine cannot be used at all; an engine that is refused comes with its certificate.
     """
     workshop = workshop_of(config.state, tell)
-    for path in dict.fromkeys(row.place.path for row in wishes.resolved(config).values()):
-        recipe = load_recipe(config, path)
-        if not unproven(config, recipe):
-            yield workshop.build(recipe, choice_of(config))
+    paths = dict.fromkeys(row.place.path for row in wishes.resolved(config).values())
+    loaded = [load_recipe(config, path) for path in paths]
+    return [workshop.build(recipe, choice_of(config)) for recipe in loaded if not unproven(config, recipe)]

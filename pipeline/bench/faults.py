@@ -180,8 +180,7 @@ def run_storm(
     if state.exists():
         raise UsageError(f"{state} exists: a storm needs a folder of its own, name another with --out")
     config = storms.line(storm, state)
-    for _ in build_all(config, lambda phase, done, total: None):
-        pass
+    build_all(config)
     for _ in check_line(config):
         pass
     to_stderr(config.station, "supervisor")

@@ -30,6 +30,7 @@ from pipeline.bench.storm import Storm
 from pipeline.bus import Bus
 from pipeline.config import LineConfig, load
 from pipeline.devices import record_path
+from pipeline.engine_room import build_all
 from pipeline.messages import Health
 from pipeline.plcs import registers
 from pipeline.plcs.simulated import Settings, run_simulated_plc
@@ -199,6 +200,7 @@ def plant(out: Path, kills: int, *, standby: bool) -> Iterator[tuple[Plant, Regi
         wires = Path(stack.enter_context(TemporaryDirectory(prefix="takt-kills-")))  # a socket's path is short
         path = line_file(out, wires, kills, standby=standby)
         config = load(path)
+        build_all(config)
         stack.enter_context(plc_of(config))
         bus = stack.enter_context(Bus("watch"))
         running = Plant(path, config, bus)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline.config import LineConfig, SigningConfig, load
+from pipeline.engine_room import build_all
 from pipeline.summary import Before, summarise
 from pipeline.supervisor import Supervisor
 
@@ -85,6 +86,7 @@ def run_line(
     """The demo's line with `panels` at `takt_ms`; `watch` looks at it every half second. Its summary."""
     with tempfile.TemporaryDirectory(prefix="takt-figures-") as place:
         config = _config(Path(place), panels, takt_ms, slot_mb, camera)
+        build_all(config)
         with Supervisor(config) as supervisor:
             for _ in track(range(panels * takt_ms // 500 + 60), "measuring", console=CONSOLE, transient=True):
                 end = time.monotonic() + 0.5

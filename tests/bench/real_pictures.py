@@ -18,6 +18,7 @@ from calibration.panels import PanelSet
 from engines import recipe as recipes
 from engines.detector import open_detector
 from pipeline.config import load
+from pipeline.engine_room import build_all
 from pipeline.run import run_line
 
 CONSOLE = Console()
@@ -79,6 +80,7 @@ def measured(recipe: Path, panels: Path, takt_ms: int) -> dict[str, Any]:
         least_ms = takt_ms * 3 // 4  # of the belt; a set's exposures take 40 ms
         times = {"takt": takt_ms, "least": least_ms, "early": least_ms - 41}
         line.write_text(LINE.format(**times, **{key: json.dumps(value) for key, value in names.items()}))
+        build_all(load(line))
         summary = run_line(load(line), CONSOLE)
     return {"eval": figures, "line": summary, "agree": agree(figures, summary)}
 

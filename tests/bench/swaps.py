@@ -27,9 +27,12 @@ from calibration.relimit import Wish, relimit
 from engines import recipe as recipes
 from pipeline import asking, cli
 from pipeline.config import LineConfig, load
+from pipeline.engine_room import choice_of, workshop_of
 from pipeline.figures import write_json
+from pipeline.keys import signer_key
 from pipeline.ledger import ledger_files, read_lines
 from pipeline.recount import recount
+from pipeline.signatures import sign
 from pipeline.supervisor import Supervisor
 from pipeline.wishes import Place
 
@@ -58,7 +61,11 @@ def line_at(out: Path, takt_ms: int) -> LineConfig:
     own = recipes.load(out / RECIPES[0])
     for number, name in enumerate(RECIPES[1:], 1):
         if not (out / name).exists():
-            relimit(own, Wish(image=own.manifest.limits.image * (1 + number / 50)), out / name)
+            made = relimit(own, Wish(image=own.manifest.limits.image * (1 + number / 50)), out / name).recipe
+            sign(made, signer_key(config.state / "keys"), "swaps")
+    workshop = workshop_of(config.state, lambda phase, done, total: None)
+    for name in RECIPES:
+        workshop.build(recipes.load(out / name), choice_of(config))
     port = cli._free_port(int(config.plc.settings.get("port", 5020)))
     plc = config.plc.model_copy(update={"settings": config.plc.settings | {"port": port}})
     conveyor = config.conveyor

@@ -31,6 +31,7 @@ from test_plc_absent import plc_of
 from pipeline.bench import storm as storms
 from pipeline.bench.storm import Storm
 from pipeline.config import load
+from pipeline.engine_room import build_all
 from pipeline.open_panels import LineState
 from pipeline.store import Store
 from pipeline.supervisor import Supervisor
@@ -142,6 +143,7 @@ def test_a_camera_that_repeats_its_last_frames_passes_nothing_until_it_is_well(t
     bus = config.bus.model_copy(update={"control_bind": None})
     metrics = config.metrics.model_copy(update={"enabled": False})
     config = config.model_copy(update={"cameras": cameras, "bus": bus, "metrics": metrics})
+    build_all(config)
     with Supervisor(config) as supervisor:
         line = Line(config, supervisor)
         line.until_finished()
