@@ -17,10 +17,8 @@ from engines import graphs, runtimes
 from engines.build import EngineKey, engine_key
 from engines.certificate import Certificate, Holds, Subject, golden_digest
 from engines.errors import EngineError
-from engines.parity import judge
 from engines.recipe import NETWORK, Recipe, canonical
 from engines.runtimes import AS_TAUGHT, WEIGHTS
-from engines.scoring import limits_of_golden
 from engines.station import IDENTITY, StationCalibration
 
 
@@ -107,7 +105,7 @@ class Cache:
             return None
         if found is None or found.bound != subject.bound() or not self._signed(found):
             return None
-        judged = judge(found.panels, limits_of_golden(subject.recipe.manifest))
+        judged = subject.judge(found.panels)
         return found if (judged.granted, judged.reason) == (found.granted, found.reason) else None
 
     def all(self) -> Iterator[Certificate]:

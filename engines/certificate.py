@@ -98,6 +98,10 @@ class Subject:
             zones=limits.zones,
         )
 
+    def judge(self, panels: Sequence[PanelProof]) -> Judgement:
+        """Whether an engine that answered like this may inspect by the recipe's limits."""
+        return judge(panels, limits_of_golden(self.recipe.manifest))
+
     @property
     def name(self) -> str:
         """A file name."""
@@ -120,7 +124,7 @@ def certify(
     subject: Subject, panels: Sequence[PanelProof], machine: dict[str, str], issued: str, sign: Sign
 ) -> Certificate:
     """A signed certificate, granted or not, from what was measured."""
-    judgement = judge(panels, limits_of_golden(subject.recipe.manifest))
+    judgement = subject.judge(panels)
     return _written(subject, tuple(panels), judgement, machine, issued).signed(sign)
 
 
@@ -158,7 +162,7 @@ def check(certificate: Certificate, subject: Subject, holds: Holds) -> None:
         raise EngineError("its certificate is not signed by this machine's key")
     if certificate.bound != subject.bound():
         raise EngineError("its certificate is of another engine, recipe or calibration")
-    judged = judge(certificate.panels, limits_of_golden(subject.recipe.manifest))
+    judged = subject.judge(certificate.panels)
     if not (judged.granted and certificate.granted):
         raise EngineError(f"its certificate was refused: {judged.reason or certificate.reason}")
 

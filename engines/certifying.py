@@ -60,7 +60,8 @@ class Workshop:
         certificate = known or judged or self._proved(subject, engine, calibration)
         if found is None and (certificate.granted or not self._serves(recipe, choice, calibration)):
             self._keep_graph(recipe, engine)
-        self.cache.keep(subject, certificate)
+        if known is None:
+            self.cache.keep(subject, certificate)
         return Built(engine, certificate, fresh=known is None)
 
     def _serves(self, recipe: Recipe, choice: Choice, calibration: StationCalibration) -> bool:
