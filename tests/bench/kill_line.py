@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 from pymodbus.client import ModbusTcpClient
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "line"))
 
 import toy_line  # pyright: ignore[reportMissingImports]
