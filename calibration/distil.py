@@ -51,12 +51,13 @@ class Plan:
     rate: float = 3e-3
     decay: float = 1e-4
     value_weight: float = 0.5
+    batches: tuple[tuple[int, int, float], ...] = BATCHES
 
 
 def shown(plan: Plan, step: int, panels: Panels) -> Tensor:
     """The batch of a step, standardised: float32 [N, 3, side, side]."""
     rng = np.random.default_rng((plan.seed, 0, step))
-    side, count, _ = BATCHES[int(rng.choice(len(BATCHES), p=[often for *_, often in BATCHES]))]
+    side, count, _ = plan.batches[int(rng.choice(len(plan.batches), p=[often for *_, often in plan.batches]))]
     return torch.from_numpy(np.stack([_picture(rng, side, panels) for _ in range(count)]))
 
 
@@ -195,7 +196,7 @@ def write(student: nn.Module, path: Path) -> str:
 def report(work: Distillation, found: dict[str, list[tuple[float, float]]], digest: str, size: int) -> str:
     """Markdown."""
     plan = work.plan
-    shares = ", ".join(f"{often:.0%} of the batches {count} of {side} px" for side, count, often in BATCHES)
+    shares = ", ".join(f"{often:.0%} of the batches {count} of {side} px" for side, count, often in plan.batches)
     lines = [
         "# The teacher that ships",
         "",

@@ -22,6 +22,7 @@ from engines.backbones.download import sha256_of  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 
 PLAN = Plan(steps=2, seed=5)
+SMALL = replace(PLAN, batches=((64, 2, 0.5), (96, 2, 0.5)))
 PANELS = [np.random.default_rng(0).integers(0, 255, (4, 80, 90), np.uint8)]
 
 
@@ -29,7 +30,7 @@ class PowerCutError(Exception):
     """The power went."""
 
 
-def distillation(plan: Plan = PLAN) -> Distillation:
+def distillation(plan: Plan = SMALL) -> Distillation:
     torch.manual_seed(1)
     return Distillation(plan, ResNet((2, 2, 2, 2)).eval().requires_grad_(False), PANELS)
 
@@ -51,7 +52,7 @@ def test_an_interrupted_distillation_ends_with_the_same_numbers(tmp_path: Path) 
     for name, value in again.student.state_dict().items():
         assert torch.equal(value, whole.student.state_dict()[name]), name
     with pytest.raises(UsageError, match="another plan"):
-        distillation(replace(PLAN, steps=3)).go(checkpoint, lambda step: None)
+        distillation(replace(SMALL, steps=3)).go(checkpoint, lambda step: None)
 
 
 def test_the_loss_is_zero_for_the_targets_own_answer_and_sees_direction_and_value() -> None:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st  # noqa: E402
 if TYPE_CHECKING:
     from torch import Tensor
 
-from calibration.export import export, prove  # noqa: E402
 from calibration.fit import Checkpoint, fit  # noqa: E402
 from calibration.limits import set_limits  # noqa: E402
 from calibration.material import Material  # noqa: E402
@@ -275,13 +274,3 @@ def test_a_cell_of_the_map_sees_no_farther_than_the_receptive_field() -> None:
     assert picture.grad is not None
     rows = torch.nonzero(picture.grad.abs().sum((0, 1, 3)))
     assert 128 < int(rows.max() - rows.min()) + 1 <= model.receptive_field
-
-
-def test_the_exported_network_answers_alike(tmp_path: Path) -> None:
-    model = fitted()
-    (stage,) = model.stages()
-    taught(model, stage, 3)
-    model.eval().fit_output(batches)
-    stack = Stack((defective().numpy() * 255).astype(np.uint8), tuple("abcdef"), 16)
-    export(model, stack, tmp_path)
-    assert prove(adps.build(4, model.settings), stack, tmp_path) < 1e-3

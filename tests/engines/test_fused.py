@@ -1,7 +1,6 @@
 """fused: two maps on one scale, patches, levels left out, each stage moving its own part, tiles as the whole."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +11,6 @@ torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 if TYPE_CHECKING:
     from torch import Tensor
 
-from calibration.export import export, prove  # noqa: E402
-from calibration.fit import Checkpoint, fit  # noqa: E402
-from calibration.material import Material  # noqa: E402
-from calibration.stack import Stack  # noqa: E402
 from engines import methods  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
 from engines.methods import fused  # noqa: E402
@@ -295,16 +290,3 @@ def test_tiles_with_their_halo_answer_as_the_whole_panel() -> None:
     assert stitched.shape == maps.shape
     in_scores = float((stitched - maps).abs().max() * whole.score_weight.sum())
     assert in_scores < 1e-3 * float(scores.min())
-
-
-def test_what_is_exported_answers_as_what_was_taught(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    frames = rng.integers(60, 180, (8, 2, 64, 96), dtype=np.uint8)
-    good = Stack(frames, tuple("abcdefgh"), 16)
-    material = Material(good, ("bright", "dark"), 0)
-    settings = of(schedule={"image_passes": 8, "batch": 4}, contrast_passes=8, decoder_passes=16, decoder_variety=8)
-    torch.manual_seed(0)
-    model = fused.build(2, settings)
-    fit(model, material, settings.schedule, Checkpoint(tmp_path / "c.pt"), lambda stage, done, total: None)
-    export(model, good, tmp_path)
-    assert prove(fused.build(2, settings), good, tmp_path) < 1e-4

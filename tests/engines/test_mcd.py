@@ -1,19 +1,15 @@
 """mcd: pulls on good panels, pushes a bounded way on defects, does not collapse, and bears the loss of a channel."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 
-import numpy as np  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-from calibration.export import export, prove  # noqa: E402
-from calibration.stack import Stack  # noqa: E402
 from engines.convex import ConvexBlend  # noqa: E402
 from engines.methods import mcd  # noqa: E402
 
@@ -144,12 +140,3 @@ def test_without_contrast_the_metric_is_that_of_mkd() -> None:
     model = fitted(contrast_passes=0)
     assert [stage.name for stage in model.stages()] == ["student"]
     assert all(not factor.any() for factor in model.factors)
-
-
-def test_the_exported_network_answers_alike(tmp_path: Path) -> None:
-    model = fitted()
-    contrasted(model, 5)
-    stack = Stack((panels(8).numpy() * 255).astype(np.uint8), tuple("abcdefgh"), 16)
-    stack.frames[3, 2] = 0  # a panel that lacks a channel
-    export(model.eval(), stack, tmp_path)
-    assert prove(mcd.build(4, model.settings), stack, tmp_path) < 1e-3

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from calibration.export import export, prove  # noqa: E402
-from calibration.stack import Stack  # noqa: E402
 from engines import methods  # noqa: E402
 from engines.backbones import TEACHERS, ReducedResNet  # noqa: E402
 from engines.errors import UsageError  # noqa: E402
@@ -258,16 +255,3 @@ def test_both_teachers_are_told(tmp_path: Path) -> None:
     name, digests = mixed_teacher.load_teacher(built(), random_teachers(tmp_path, "resnet18", "mobilenet_v2"))
     assert name == "resnet18 and mobilenet_v2"
     assert [len(each) for each in digests.split()] == [64, 64]
-
-
-@pytest.mark.parametrize("fusion", ["product", "sum"])
-def test_the_exported_network_answers_alike(fusion: str, tmp_path: Path) -> None:
-    model = built(fusion=fusion)
-    mixed_teacher.load_teacher(model, random_teachers(tmp_path, "resnet18", "mobilenet_v2"))
-    for stage in model.stages():
-        trained(stage, model, 6)
-    stack = Stack((panels(8).numpy() * 255).astype(np.uint8), tuple("abcdefgh"), 16)
-    good = torch.from_numpy(stack.floats(slice(None)))
-    model.eval().fit_output(lambda: good.split(4))
-    export(model, stack, tmp_path)
-    assert prove(mixed_teacher.build(5, model.settings), stack, tmp_path) < 1e-3
