@@ -178,14 +178,10 @@ def _asked(wish: str, size: Size, margin: int, grid: int) -> Tiles:
 
 
 def _piece(geometry: Tiles, size: Size, panel: NDArray) -> Size:
-    """(height, width) of golden panels: all of them together stay within `GOLDEN_BYTES`.
-
-    They are smaller than a tile, so that they end as most panels do, with their last pixels repeated.
-    """
+    """(height, width) of golden panels: all of them together stay within `GOLDEN_BYTES`, each within a tile."""
     side = isqrt(GOLDEN_BYTES // (2 * golden.EACH * len(panel) * panel.itemsize))
     side = max(side // geometry.grid * geometry.grid, geometry.grid, LEAST_PX)
-    height, width = (max(geometry.grid, one - geometry.grid) for one in (geometry.height, geometry.width))
-    return min(side, size[0], height), min(side, size[1], width)
+    return min(side, size[0], geometry.height), min(side, size[1], geometry.width)
 
 
 def _refuse_untileable(method: str, settings: MethodSettings, model: Any) -> None:

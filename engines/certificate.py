@@ -16,6 +16,7 @@ from engines.golden import GOLDEN
 from engines.manifest import Sha256
 from engines.parity import Judgement, PanelProof, judge
 from engines.recipe import Recipe, canonical
+from engines.revision import revision
 from engines.scoring import limits_of_golden
 from engines.zones import Zones
 
@@ -92,7 +93,7 @@ class Subject:
             calibration=self.calibration,
             engine=self.key.hash,
             golden=golden_digest(self.recipe),
-            inspection=inspection_digest(self.recipe),
+            inspection=inspection_digest(self.recipe, self.key.runtime),
             low=limits.low,
             limit=limits.image,
             zones=limits.zones,
@@ -114,10 +115,11 @@ def golden_digest(recipe: Recipe) -> str:
     return sha256(canonical(files)).hexdigest()
 
 
-def inspection_digest(recipe: Recipe) -> str:
-    """SHA-256 of what the manifest says of frames and of the score."""
+def inspection_digest(recipe: Recipe, runtime: str) -> str:
+    """SHA-256 of what the manifest says of frames and of the score, and of the code that acts on it."""
     said = {"channels", "geometry", "dtype", "method", "settings", "score"}
-    return sha256(canonical(recipe.manifest.model_dump(mode="json", include=said))).hexdigest()
+    told = recipe.manifest.model_dump(mode="json", include=said)
+    return sha256(canonical(told | {"revision": revision(runtime)})).hexdigest()
 
 
 def certify(

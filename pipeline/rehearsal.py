@@ -38,7 +38,7 @@ def _golden(detector: Detector, recipe: Recipe) -> None:
     """No golden panel on the other side of the limit than the reference has it."""
     limit = recipe.manifest.limits.image
     for golden in recipe.golden:
-        [finding] = detector.inspect([golden.frames])
+        [(finding, _)] = detector.inspect_golden([golden.frames])
         expected = detector.reference(golden)
         if not math.isfinite(finding.score) or (finding.score > limit) != (expected > limit):
             scores = f"{finding.score:.4g}, its reference is {expected:.4g}"
