@@ -169,6 +169,15 @@ def test_golden_pieces_stay_within_a_few_megabytes(channels: int) -> None:
     assert min(found.piece) >= 64
 
 
+@pytest.mark.parametrize(("size", "tile"), [((64, 64), 64), ((70, 300), 96), ((64, 1000), 128)])
+def test_golden_pieces_are_never_larger_than_a_tile_nor_smaller_than_what_draws_a_defect(
+    size: tuple[int, int], tile: int
+) -> None:
+    geometry = Tiles(height=tile, width=tile, halo=0, grid=32, panel=size)
+    piece = tiling._piece(geometry, size, np.zeros((1, 1, 1), np.uint8))
+    assert all(64 <= side <= tile for side in piece)
+
+
 def places(count: int, seed: int = 0, number: int = 0) -> list[tuple[int, int]]:
     settings = methods.settings_of(methods.load("mkd"), SHORT | {"schedule": {"image_passes": count}})
     return crops.places(np.zeros((2, *SIZE), np.uint8), settings, 1, crops.rng(seed, number))
