@@ -126,8 +126,10 @@ def certify(
     subject: Subject, panels: Sequence[PanelProof], machine: dict[str, str], issued: str, sign: Sign
 ) -> Certificate:
     """A signed certificate, granted or not, from what was measured."""
-    judgement = subject.judge(panels)
-    return _written(subject, tuple(panels), judgement, machine, issued).signed(sign)
+    judgement, key = subject.judge(panels), Key(**asdict(subject.key))
+    judged = asdict(judgement) | {"granted": judgement.granted}
+    told = {"bound": subject.bound(), "key": key, "panels": tuple(panels), "machine": machine, "issued": issued}
+    return Certificate(**judged, **told).signed(sign)
 
 
 def rejudged(old: Certificate, subject: Subject, sign: Sign) -> Certificate | None:
@@ -167,22 +169,3 @@ def check(certificate: Certificate, subject: Subject, holds: Holds) -> None:
     judged = subject.judge(certificate.panels)
     if not (judged.granted and certificate.granted):
         raise EngineError(f"its certificate was refused: {judged.reason or certificate.reason}")
-
-
-def _written(
-    subject: Subject, panels: tuple[PanelProof, ...], judgement: Judgement, machine: dict[str, str], issued: str
-) -> Certificate:
-    key = subject.key
-    return Certificate(
-        bound=subject.bound(),
-        key=Key(**asdict(key)),
-        panels=panels,
-        granted=judgement.granted,
-        reason=judgement.reason,
-        flipped=judgement.flipped,
-        score_error=judgement.score_error,
-        nearest=judgement.nearest,
-        nearest_margin=judgement.nearest_margin,
-        machine=machine,
-        issued=issued,
-    )
