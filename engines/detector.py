@@ -158,8 +158,7 @@ class Detector:
         """
         for panel in panels:
             self._fit(panel, self._golden_size)
-        answers = self._inspect(panels, self._gather.golden)
-        return [(finding, finding.map if joined.tile is None else joined.tile) for finding, joined in answers]
+        return [(finding, joined.whole) for finding, joined in self._inspect(panels, self._gather.golden)]
 
     def warm(self, runs: int = 2) -> None:
         """Run every batch size on empty input, so that the first panel is as fast as any."""
@@ -217,7 +216,7 @@ class Detector:
         if sentinel and at is not None:
             self._trusted = False
             joined, score = self._joined(sentinel.pieces, [(maps[at], scores[at])])
-            sentinel.verify(score, joined.map if joined.tile is None else joined.tile)
+            sentinel.verify(score, joined.whole)
             self._trusted = True
         return [(maps[row].copy(), scores[row]) for row in rows]
 
