@@ -79,12 +79,27 @@ def driver_version(file: Path = DRIVER) -> str:
     return next((word for word in words if word[0].isdigit() and word.count(".") >= 1), "")
 
 
+def wait_until(done: Callable[[], bool], doing: str, patience_s: float = PATIENCE_S) -> None:
+    """Ask again and again, at first without a pause, since most runs take less than a system's shortest.
+
+    Raises:
+        LostDeviceError: it is not done in time.
+    """
+    began = time.perf_counter()
+    while not done():
+        waited = time.perf_counter() - began
+        if waited > patience_s:
+            raise timed_out(doing, patience_s)
+        if waited > SPIN_S:
+            time.sleep(NAP_S)
+
+
 class Stream:
     """A queue of work for the card, and what it is waited for by."""
 
     def __init__(self, device: "Device") -> None:
         self._device, self._drv = device, _drv()
-        with _told("making a stream"):
+        with _told("making a stream", self._device):
             self._stream = self._drv.Stream(1)  # does not wait for the default stream
 
     @property
@@ -94,39 +109,39 @@ class Stream:
 
     def copy_in(self, target: int, source: NDArray) -> None:
         """Queue host -> card; `source` is contiguous, and stays as it is until the copy is done."""
-        with _told("copying to the card"):
+        with _told("copying to the card", self._device):
             self._drv.memcpy_htod_async(target, source, self._stream)
 
     def copy_out(self, target: NDArray, source: int) -> None:
         """Queue card -> host."""
-        with _told("copying from the card"):
+        with _told("copying from the card", self._device):
             self._drv.memcpy_dtoh_async(target, source, self._stream)
 
     def copy_within(self, target: int, source: int, count: int) -> None:
         """Queue `count` bytes, card -> card."""
-        with _told("copying on the card"):
+        with _told("copying on the card", self._device):
             self._drv.memcpy_dtod_async(target, source, count, self._stream)
 
     def fill_nan(self, target: int, count: int) -> None:
         """Queue: `count` float32 become not a number."""
-        with _told("filling memory"):
+        with _told("filling memory", self._device):
             self._drv.memset_d32_async(target, NAN_32, count, self._stream)
 
     def launch(self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         """Queue a kernel; `arguments` are numpy scalars, addresses as uint64."""
-        with _told("starting a kernel"):
+        with _told("starting a kernel", self._device):
             function(*arguments, block=block, grid=grid, stream=self._stream)
 
     def mark(self, event: Any = None) -> Any:
         """Queue an event, a new one where none is given."""
-        with _told("marking a stream"):
+        with _told("marking a stream", self._device):
             event = event or self._drv.Event(self._drv.event_flags.DISABLE_TIMING)
             event.record(self._stream)
             return event
 
     def follow(self, event: Any) -> None:
         """Queue: wait on the card for an event of another stream."""
-        with _told("joining streams"):
+        with _told("joining streams", self._device):
             self._stream.wait_for_event(event)
 
     def wait(self, doing: str, patience_s: float = PATIENCE_S) -> None:
@@ -136,14 +151,11 @@ class Stream:
             LostDeviceError: it is not done in time: the card is not waited for again.
             DeviceError: something that was queued failed.
         """
-        began = time.perf_counter()
-        while not self._done(doing):
-            waited = time.perf_counter() - began
-            if waited > patience_s:
-                self._device.lost = True
-                raise timed_out(doing, patience_s)
-            if waited > SPIN_S:
-                time.sleep(NAP_S)
+        try:
+            wait_until(lambda: self._done(doing), doing, patience_s)
+        except LostDeviceError:
+            self._device.lost = True
+            raise
 
     def capture(self, work: Callable[[], None]) -> "Graph":
         """A graph of what `work` queues here."""
@@ -209,6 +221,12 @@ class Device:
         """`count` bytes there; its int() is the address, its `free` gives them back."""
         with _told(f"allocating {count:,} bytes for {what}", self):
             return _drv().mem_alloc(max(count, 16))
+
+    def release(self, allocation: Any) -> None:
+        """Give back what `allocate` took; a card that is lost is not asked, since it might never answer."""
+        if not self.lost:
+            with _told("giving memory back", self):
+                allocation.free()
 
     def free_bytes(self) -> int:
         """Memory that no process holds."""

@@ -1,0 +1,36 @@
+"""TensorRT-RTX on an NVIDIA card; the extra `tensorrt-rtx`. It compiles for any card without one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorrt_rtx
+
+from engines import cuda, lanes, plans
+from engines.lanes import OnCard
+from engines.runtimes import AS_TAUGHT, Source
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+FORMS = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-signed"}
+
+
+def version() -> str:
+    """Versions of the installed library and of how networks are compiled with it."""
+    return f"{tensorrt_rtx.__version__} revision {plans.REVISION}"
+
+
+def device() -> str:
+    """The card that runs the network."""
+    return cuda.card().identity
+
+
+def made_from(precision: str) -> str:
+    """See `engines.runtimes.Runtime`. Its integers lie around 0."""
+    return FORMS.get(precision, AS_TAUGHT)
+
+
+@contextmanager
+def open_network(source: Source, precision: str, threads: int, max_batch: int) -> Iterator[OnCard]:
+    """See `engines.runtimes.Runtime`."""
+    with lanes.opened(tensorrt_rtx, version(), source, max_batch) as network:
+        yield network
