@@ -20,6 +20,8 @@ from engines import cpu
 from engines.errors import UsageError
 from engines.methods import Schedule, Stage
 
+KEPT = "panels_kept_for_output"  # in the training facts
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -121,7 +123,7 @@ def fit(
     Of a model that `keeps_unseen`, some good panels train nothing, see `Material.parted`.
 
     The checkpoint is written now and then, read where it is there already, and left behind. `tell` hears the name of
-    the stage. Without `outputs`, what stands after the networks is left to the caller.
+    the stage. Without `outputs`, what stands after the networks is left to the caller, and so is that parting.
 
     Raises:
         UsageError: the loss is no finite number; step and panels are named.
@@ -151,7 +153,7 @@ def fit_output(model: Any, material: Material) -> None:
         model.fit_output(material.batches)
     else:
         model.fit_output(material.batches, unseen.batches)
-        model.training_facts["panels_kept_for_output"] = len(unseen.good.names)
+        model.training_facts[KEPT] = len(unseen.good.names)
 
 
 def _parted(model: Any, material: Material) -> tuple[Material, Material | None]:

@@ -1,6 +1,7 @@
 """Golden panels: those with which a running engine proves that it still tells good from defective."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from engines import zones
 from engines.decide import Finding
 from engines.detector import Detector
 from engines.errors import PanelError
+from engines.gather import Map
 from engines.recipe import Golden
 from engines.zones import Part
 
@@ -34,7 +36,7 @@ def choose(
     Raises:
         PanelError: fewer than eight good panels pass, or the network sees too few of the synthetic defects.
     """
-    normal = [each for each in _inspected(detector, good) if low <= each[1].score <= limit]
+    normal = [each for each in _inspected(detector, good) if low <= each.finding.score <= limit]
     if len(normal) < EACH:
         raise PanelError(f"only {len(normal)} good panels score below the limit; {EACH} are needed: add panels")
     normal = _nearest(normal, limit)
@@ -43,27 +45,35 @@ def choose(
     return (*_named("good", normal, False, rule), *_named("defect", defective, True, rule))
 
 
-def _nearest(inspected: list[tuple[NDArray, Finding]], limit: float) -> list[tuple[NDArray, Finding]]:
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Frames [C, h, w] with what was found in them, and the network's whole map."""
+
+    frames: NDArray
+    finding: Finding
+    map: Map
+
+
+def _nearest(inspected: list[_Seen], limit: float) -> list[_Seen]:
     """The eight nearest to the limit of those that keep their distance; of too few, the eight farthest away."""
-    ranked = sorted(inspected, key=lambda each: abs(each[1].score - limit))
-    near = sum(abs(each[1].score - limit) < APART * limit for each in ranked)
+    ranked = sorted(inspected, key=lambda each: abs(each.finding.score - limit))
+    near = sum(abs(each.finding.score - limit) < APART * limit for each in ranked)
     start = min(near, len(ranked) - EACH)
     return ranked[start : start + EACH]
 
 
-def _inspected(detector: Detector, panels: Iterable[NDArray]) -> Iterator[tuple[NDArray, Finding]]:
+def _inspected(detector: Detector, panels: Iterable[NDArray]) -> Iterator[_Seen]:
     for frames in panels:
-        yield frames, detector.inspect([frames])[0]
+        [(finding, map)] = detector.inspect_golden([frames])
+        yield _Seen(frames, finding, map)
 
 
-def _rejected(
-    detector: Detector, good: NDArray, limit: float, rng: np.random.Generator
-) -> list[tuple[NDArray, Finding]]:
-    found: list[tuple[NDArray, Finding]] = []
+def _rejected(detector: Detector, good: NDArray, limit: float, rng: np.random.Generator) -> list[_Seen]:
+    found: list[_Seen] = []
     names = [channel.name for channel in detector.manifest.channels]
     for _ in range(ROUNDS):
         drawn = (anomalies.draw(frames, rng, channels=names).frames for frames in good[:ENOUGH])
-        found += [each for each in _inspected(detector, drawn) if each[1].score > limit]
+        found += [each for each in _inspected(detector, drawn) if each.finding.score > limit]
         if len(found) >= ENOUGH:
             return found
     if len(found) < EACH:
@@ -71,9 +81,8 @@ def _rejected(
     return found
 
 
-def _named(
-    kind: str, inspected: list[tuple[NDArray, Finding]], defective: bool, rule: tuple[Part, ...] | None
-) -> Iterator[Golden]:
-    for number, (frames, finding) in enumerate(inspected):
-        score = finding.score if rule is None else zones.whole(finding.map, rule)  # the network's own, without zones
-        yield Golden(f"{kind}_{number}", defective, frames, score, finding.map)
+def _named(kind: str, inspected: list[_Seen], defective: bool, rule: tuple[Part, ...] | None) -> Iterator[Golden]:
+    for number, one in enumerate(inspected):
+        own = one.finding  # its score is the network's own where there are no zones
+        score = own.score if rule is None else zones.whole(own.map, rule)
+        yield Golden(f"{kind}_{number}", defective, one.frames, score, one.map)

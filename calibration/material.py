@@ -50,21 +50,23 @@ class Material:
         return replace(self, good=self.good.part(~kept_back))
 
     def parted(self) -> "tuple[Material, Material | None]":
-        """What trains a network, and good panels kept from it: every eighth, at least `FEWEST_UNSEEN`; None if scarce.
-
-        They are as few as tell quantiles of a map's cells, since each of them is missing in training.
-        """
-        count = len(self.good.names)
-        every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN)
-        if count < FEWEST_PARTED:
-            return self, None
-        unseen = np.arange(count) % every == every - 1
-        return self.without(unseen), self.without(~unseen)
+        """What trains a network, and good panels kept from it, see `unseen_of`; None if scarce."""
+        unseen = unseen_of(len(self.good.names))
+        return (self.without(unseen), self.without(~unseen)) if unseen.any() else (self, None)
 
     def batches(self, size: int = 8) -> Iterator[Tensor]:
         """All good panels once, float32 [<=size, C, h, w]."""
         for start in range(0, len(self.good.names), size):
             yield torch.from_numpy(self.good.floats(slice(start, start + size)))
+
+
+def unseen_of(count: int) -> NDArray[np.bool_]:
+    """bool [count], of good panels: every eighth, and at least `FEWEST_UNSEEN`, is kept from training; none if scarce.
+
+    They are as few as tell quantiles of a map's cells, since each of them is missing in training.
+    """
+    every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN) if count >= FEWEST_PARTED else count + 1
+    return np.arange(count) % every == every - 1
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from calibration import report, scores
 from calibration.limits import panels_above, promise_of
 from calibration.reseal import refuse_taken, resealed
 from calibration.scores import Scores
-from engines import zones as zoning
 from engines.errors import UsageError
-from engines.recipe import Limits, Promise, Recipe, Tiles
+from engines.recipe import Limits, Promise, Recipe
+from engines.scoring import Scoring
 from engines.zones import Zones
 
 
@@ -103,14 +101,9 @@ def _min_area_px(old: Recipe, wish: Wish) -> int | None:
 def _lost(old: Recipe, limits: Limits) -> str | None:
     """A remark on golden defects that pass from now on; refused where the line could prove its engine by none."""
     defects = [one for one in old.golden if one.defective]
-    reached = [_score(old, limits, one.map, one.score) for one in defects]
+    scoring = Scoring(old.manifest.model_copy(update={"limits": limits}), None)
+    reached = [scoring.of_golden(one) for one in defects]
     passing = sum(score <= limits.image for score in reached)
     if defects and passing == len(defects):
         raise UsageError(f"limit {limits.image:.4g}: all {passing} golden defects would pass: choose a lower one")
     return f"{passing} of {len(defects)} golden defects pass from now on" if passing else None
-
-
-def _score(old: Recipe, limits: Limits, map: np.ndarray, score: float) -> float:
-    if limits.zones is None or isinstance(old.manifest.geometry, Tiles):  # its golden panels are pieces: all counts
-        return score
-    return zoning.score(map, limits.zones.cells((map.shape[0], map.shape[1])), old.manifest.score)

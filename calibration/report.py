@@ -74,14 +74,15 @@ def amend(path: Path, limits: Limits) -> None:
 
 
 def synthetic(detector: Detector, good: Good) -> Iterator[Shown]:
-    """Good panels with a synthetic defect of every kind, inspected on the production path."""
+    """Good panels, or pieces of them, with a synthetic defect of every kind, inspected on the production path."""
     rng = np.random.default_rng(SYNTHETIC_SEED)
     names = [channel.name for channel in detector.manifest.channels]
     for kind in anomalies.KINDS:
         for _ in range(EACH_KIND):
             at = int(rng.integers(len(good.asked.names)))
             drawn = anomalies.draw(good.asked.frames[at], rng, kind, names)
-            yield Shown(good.asked.names[at], kind, drawn.frames, detector.inspect([drawn.frames])[0], drawn.mask)
+            [(finding, _)] = detector.inspect_golden([drawn.frames])
+            yield Shown(good.asked.names[at], kind, drawn.frames, finding, drawn.mask)
 
 
 def _head(manifest: Manifest, limits: Limits, drawn: Sequence[Shown], remark: str | None) -> str:

@@ -110,7 +110,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
         with found.blamed():
             low = lowest_of_piece(limits.low) if isinstance(draft.geometry, Tiles) else limits.low
             chosen = golden.choose(detector, asked.frames, limits.image, rng, low)
-        recipe.write_golden(draft.folder, chosen)
+        recipe.write_golden(draft.folder, chosen, half=isinstance(draft.geometry, Tiles))
     scores.write(draft.folder, good.kept())
     tell("reporting", 0, 1)
     with open_detector(recipe.write(draft.folder, {**facts, "limits": limits})) as detector:

@@ -19,7 +19,9 @@ from torch import Tensor
 from calibration import crops, golden
 from calibration.crops import OnDisk
 from calibration.doubts import refuse_constant
+from calibration.fit import KEPT
 from calibration.limits import FEWEST
+from calibration.material import unseen_of
 from calibration.panels import GOOD, Panel, PanelSet
 from calibration.stack import MAP_STRIDE, Stack, Tell
 from engines import methods, tiles
@@ -56,6 +58,18 @@ class Tiling:
         """bool [crops], from bool [panels]."""
         return chosen[self.owners]
 
+    def unseen(self, model: Any, taught: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of the panels `taught` [panels] those that train nothing, for the output of a model that `keeps_unseen`."""
+        kept, at = np.zeros_like(taught), np.flatnonzero(taught)
+        if getattr(model, "keeps_unseen", False):
+            kept[at[unseen_of(len(at))]] = True
+        return kept
+
+    def honest(self, model: Any, taught: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool [panels]: what scores are weighed by, those that trained nothing where there are any."""
+        kept = self.unseen(model, taught)
+        return kept if kept.any() else taught
+
     def facts(self) -> dict[str, str | int | float]:
         """What the manifest says of it."""
         geometry, panel = self.geometry, self._panel
@@ -82,12 +96,19 @@ class Tiling:
         return Stack(np.stack(rows), ("first", "last"), self.panels.cell_px)
 
     def at_tiles(self, method: Any, settings: MethodSettings, taught: Any, chosen: NDArray[np.bool_]) -> Any:
-        """The model `taught` on crops, with `settings` for tiles; outputs are fitted on tiles of panels `chosen`."""
+        """The model `taught` on crops, with `settings` for tiles; outputs are fitted on tiles of panels `chosen`.
+
+        Those of a model that `keeps_unseen` are fitted on tiles of the panels that trained nothing, see `unseen`.
+        """
         model = method.build(len(self.crops.frames[0]), settings)
         own = model.state_dict()
         alike = {name: value for name, value in taught.state_dict().items() if own[name].shape == value.shape}
         model.load_state_dict(alike, strict=False)  # what has the size of the map is not learnt from crops
-        model.eval().fit_output(lambda: self._seen(self.panels.part(chosen)))
+        kept = self.unseen(model, chosen)
+        unseen = (lambda: self._seen(self.panels.part(kept)),) if kept.any() else ()
+        model.eval().fit_output(lambda: self._seen(self.panels.part(chosen)), *unseen)
+        if unseen:
+            model.training_facts[KEPT] = int(kept.sum())
         return model
 
     def _seen(self, panels: Stack) -> Iterator[Tensor]:
@@ -178,14 +199,10 @@ def _asked(wish: str, size: Size, margin: int, grid: int) -> Tiles:
 
 
 def _piece(geometry: Tiles, size: Size, panel: NDArray) -> Size:
-    """(height, width) of golden panels: all of them together stay within `GOLDEN_BYTES`.
-
-    They are smaller than a tile, so that they end as most panels do, with their last pixels repeated.
-    """
+    """(height, width) of golden panels: all of them together stay within `GOLDEN_BYTES`, each within a tile."""
     side = isqrt(GOLDEN_BYTES // (2 * golden.EACH * len(panel) * panel.itemsize))
     side = max(side // geometry.grid * geometry.grid, geometry.grid, LEAST_PX)
-    height, width = (max(geometry.grid, one - geometry.grid) for one in (geometry.height, geometry.width))
-    return min(side, size[0], height), min(side, size[1], width)
+    return min(side, size[0], geometry.height), min(side, size[1], geometry.width)
 
 
 def _refuse_untileable(method: str, settings: MethodSettings, model: Any) -> None:

@@ -119,6 +119,8 @@ class Lesson:
 
     def without(self, kept_back: NDArray[np.bool_]) -> Material:
         """What is left to learn from without the panels where `kept_back` [n] is true."""
+        if not kept_back.any():
+            return self.material
         return self.material.without(self.tiling.crops_of(kept_back) if self.tiling else kept_back)
 
     def untaught(self) -> tuple[Any, tuple[str, str]]:
@@ -216,25 +218,26 @@ def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int)
 
 def _drafted(lesson: Lesson, folder: Path, kept_back: NDArray[np.bool_], title: str) -> tuple[Draft, float]:
     """The recipe of a network taught without some panels, in `folder`, and by how much its export differs."""
-    material = lesson.without(kept_back) if kept_back.any() else lesson.material
-    model, teacher, losses = _taught(lesson, material, title)
+    model, teacher, losses = _taught(lesson, kept_back, title)
     if lesson.tiling:
         lesson.tell(f"{title}: fitting outputs", 0, 1)
         model = lesson.tiling.at_tiles(lesson.method, lesson.final, model, ~kept_back)
     lesson.tell(f"{title}: exporting", 0, 1)
-    example = lesson.tiling.example() if lesson.tiling else material.good
+    example = lesson.tiling.example() if lesson.tiling else lesson.without(kept_back).good
     export(model, example, folder)
-    parity = prove(lesson.method.build(len(material.channels), lesson.final), example, folder)
+    parity = prove(lesson.method.build(len(lesson.material.channels), lesson.final), example, folder)
     facts = _training(lesson, model, int((~kept_back).sum()), int(kept_back.sum()), teacher, losses)
     draft = _draft(lesson, folder, facts, losses, methods.score_rule(model))
-    return (_weighed(lesson, draft, ~kept_back, title) if lesson.tiling else draft), parity
+    if lesson.tiling:
+        draft = _weighed(lesson, draft, lesson.tiling.honest(model, ~kept_back), title)
+    return draft, parity
 
 
-def _weighed(lesson: Lesson, draft: Draft, taught: NDArray[np.bool_], title: str) -> Draft:
-    """The draft with its rule for whole panels, weighed by those that it was taught from."""
+def _weighed(lesson: Lesson, draft: Draft, panels: NDArray[np.bool_], title: str) -> Draft:
+    """The draft with its rule for whole panels, weighed by some of `panels`."""
     assert isinstance(lesson.geometry, Tiles)
-    asked = np.flatnonzero(taught)
-    some = np.zeros_like(taught)
+    asked = np.flatnonzero(panels)
+    some = np.zeros_like(panels)
     some[asked[np.unique(np.linspace(0, len(asked) - 1, tiling.WEIGHING).round().astype(int))]] = True
     seen = scored(draft, lesson.panels.part(some), lesson.tell, f"{title}: weighing")
     return replace(draft, rule=tiling.rule_of(draft.rule, seen.maps, lesson.geometry))
@@ -246,8 +249,10 @@ def _write_whole(path: Path, found: Scored) -> None:
     part.replace(path)
 
 
-def _taught(lesson: Lesson, material: Material, title: str) -> tuple[Any, tuple[str, str], list[float]]:
+def _taught(lesson: Lesson, kept_back: NDArray[np.bool_], title: str) -> tuple[Any, tuple[str, str], list[float]]:
     model, teacher = lesson.untaught()
+    unseen = lesson.tiling.unseen(model, ~kept_back) if lesson.tiling else False
+    material = lesson.without(kept_back | unseen)
     checkpoint = Checkpoint(lesson.work / f"{title.replace(' ', '_')}.pt")
 
     def tell(stage: str, done: int, total: int) -> None:

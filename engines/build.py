@@ -100,8 +100,9 @@ def _good_panels(recipe: Recipe, more: Iterable[NDArray]) -> Iterator[NDArray[np
     """As the network takes them, [C, h, w]."""
     manifest = recipe.manifest
     gather = Gather(len(manifest.channels), manifest.geometry, manifest.dtype)
-    for frames in chain((one.frames for one in recipe.golden if not one.defective), more):
-        yield from gather.rows(frames)
+    golden = (gather.golden(one.frames) for one in recipe.golden if not one.defective)
+    for pieces in chain(golden, map(gather.pieces, more)):
+        yield from gather.filled(pieces)
 
 
 def _fingerprint(recipe: Recipe, runtime: str, precision: str, derived: str) -> str:

@@ -16,6 +16,7 @@ from engines.golden import GOLDEN
 from engines.manifest import Sha256
 from engines.parity import Judgement, PanelProof, judge
 from engines.recipe import Recipe, canonical
+from engines.revision import revision
 from engines.scoring import limits_of_golden
 from engines.zones import Zones
 
@@ -92,7 +93,7 @@ class Subject:
             calibration=self.calibration,
             engine=self.key.hash,
             golden=golden_digest(self.recipe),
-            inspection=inspection_digest(self.recipe),
+            inspection=inspection_digest(self.recipe, self.key.runtime),
             low=limits.low,
             limit=limits.image,
             zones=limits.zones,
@@ -114,18 +115,21 @@ def golden_digest(recipe: Recipe) -> str:
     return sha256(canonical(files)).hexdigest()
 
 
-def inspection_digest(recipe: Recipe) -> str:
-    """SHA-256 of what the manifest says of frames and of the score."""
+def inspection_digest(recipe: Recipe, runtime: str) -> str:
+    """SHA-256 of what the manifest says of frames and of the score, and of the code that acts on it."""
     said = {"channels", "geometry", "dtype", "method", "settings", "score"}
-    return sha256(canonical(recipe.manifest.model_dump(mode="json", include=said))).hexdigest()
+    told = recipe.manifest.model_dump(mode="json", include=said)
+    return sha256(canonical(told | {"revision": revision(runtime)})).hexdigest()
 
 
 def certify(
     subject: Subject, panels: Sequence[PanelProof], machine: dict[str, str], issued: str, sign: Sign
 ) -> Certificate:
     """A signed certificate, granted or not, from what was measured."""
-    judgement = subject.judge(panels)
-    return _written(subject, tuple(panels), judgement, machine, issued).signed(sign)
+    judgement, key = subject.judge(panels), Key(**asdict(subject.key))
+    judged = asdict(judgement) | {"granted": judgement.granted}
+    told = {"bound": subject.bound(), "key": key, "panels": tuple(panels), "machine": machine, "issued": issued}
+    return Certificate(**judged, **told).signed(sign)
 
 
 def rejudged(old: Certificate, subject: Subject, sign: Sign) -> Certificate | None:
@@ -165,22 +169,3 @@ def check(certificate: Certificate, subject: Subject, holds: Holds) -> None:
     judged = subject.judge(certificate.panels)
     if not (judged.granted and certificate.granted):
         raise EngineError(f"its certificate was refused: {judged.reason or certificate.reason}")
-
-
-def _written(
-    subject: Subject, panels: tuple[PanelProof, ...], judgement: Judgement, machine: dict[str, str], issued: str
-) -> Certificate:
-    key = subject.key
-    return Certificate(
-        bound=subject.bound(),
-        key=Key(**asdict(key)),
-        panels=panels,
-        granted=judgement.granted,
-        reason=judgement.reason,
-        flipped=judgement.flipped,
-        score_error=judgement.score_error,
-        nearest=judgement.nearest,
-        nearest_margin=judgement.nearest_margin,
-        machine=machine,
-        issued=issued,
-    )

@@ -12,11 +12,12 @@ from engines.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A panel with a known answer: raw frames [C, H, W]."""
+    """A panel with a known answer: raw frames [C, H, W]; `golden` if it is one of the recipe's own."""
 
     name: str
     defective: bool
     frames: NDArray
+    golden: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Change:
 
 def golden(recipe: Recipe) -> list[Labelled]:
     """The recipe's own panels."""
-    return [Labelled(one.name, one.defective, one.frames) for one in recipe.golden]
+    return [Labelled(one.name, one.defective, one.frames, golden=True) for one in recipe.golden]
 
 
 def answers(detector: Detector, panels: Iterable[Labelled]) -> list[Answer]:
@@ -100,6 +101,7 @@ def auroc(answers: Sequence[Answer]) -> float | None:
 
 
 def _answer(detector: Detector, panel: Labelled) -> Answer:
-    (found,) = detector.inspect([panel.frames])
+    frames = [panel.frames]
+    (found,) = (one for one, _ in detector.inspect_golden(frames)) if panel.golden else detector.inspect(frames)
     margin = (found.score - detector.limits.image) * (1 if panel.defective else -1)
     return Answer(panel.name, panel.defective, found.passed, found.score, margin, found.map)

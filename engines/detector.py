@@ -1,7 +1,7 @@
 """Raw frames -> findings for a batch of panels. Teaching, golden panels and the line use this one path."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -13,11 +13,11 @@ from engines import runtimes
 from engines.build import engine_key, source_of
 from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError
-from engines.gather import Gather, Joined, Pieces
+from engines.gather import Gather, Joined, Map, Pieces
 from engines.integrity import Damage, Guard, History
 from engines.recipe import Golden, Limits, Manifest, Recipe, Tiles
 from engines.runtimes import Network, TensorSpec
-from engines.scoring import Scoring
+from engines.scoring import Scoring, own_map
 from engines.sentinel import Sentinel, strongest
 from engines.signature import LEAST_PX
 from engines.station import IDENTITY, StationCalibration
@@ -37,8 +37,9 @@ class GeometryError(PanelError):
 class Detector:
     """An open engine with its recipe's geometry and limits. Used by one thread.
 
-    Every batch carries a golden defect where the recipe has one, unless `proving` is false. `network_calls` and
-    `panels` count what was done since it was opened; `batch_s` is what the largest batch took at most in `warm`.
+    Every batch carries a golden defect where the recipe has one, unless `proving` is false: then a panel more may take
+    its row, and `max_batch` says so. `network_calls` and `panels` count what was done since it was opened; `batch_s` is
+    what the largest batch took at most in `warm`.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Detector:
         self.manifest: Manifest = recipe.manifest
         self.limits: Limits = recipe.manifest.limits
         self.recipe_hash, self.engine_hash, self.calibration_hash = recipe.hash, engine_hash, calibration.hash
-        self.max_batch = max_batch
+        self.max_batch = max_batch if proving else max_batch + 1
         self.network_calls = 0
         self.panels = 0
         self.batch_s = 0.0
@@ -64,8 +65,9 @@ class Detector:
         self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
         self._batch = np.zeros((max_batch + 1, *self._gather.shape), np.float32)
         _check_fit(network, self._gather.shape)
-        self._scoring = Scoring(self.manifest, self._gather.map_shape(network.outputs[MAP].shape))
-        self._sizes = _sizes(self.manifest)
+        self._map_shape = network.outputs[MAP].shape
+        self._scoring = Scoring(self.manifest, self._gather.map_shape(self._map_shape))
+        self._size, self._golden_size = _sizes(self.manifest)
         self._sentinel = self._sentinel_of(recipe) if proving else None
         self._trusted = True
         self._empty = np.zeros(self._gather.shape, self.manifest.dtype)
@@ -76,22 +78,22 @@ class Detector:
         Raises:
             GeometryError: what differs; its attribute `fault` names the line's fault.
         """
-        self._fit(panel, self._sizes[:1])
+        self._fit(panel, self._size)
+        if self._guard and min(panel.shape[1:]) < LEAST_PX:
+            raise GeometryError(f"panel is {panel.shape}; at least {LEAST_PX} px are needed to check its integrity")
 
-    def _fit(self, panel: NDArray, sizes: Sequence[tuple[int, int]]) -> None:
+    def _fit(self, panel: NDArray, size: tuple[int, int] | None) -> None:
         expected = f"expected {len(self._names)} channels {self.manifest.dtype}"
         if panel.ndim != 3 or panel.shape[0] != len(self._names):
             raise GeometryError(f"panel is {panel.shape}, {expected}")
         if panel.dtype != self.manifest.dtype:
             raise GeometryError(f"panel is {panel.dtype}, {expected}")
         gain = self._calibration.gain
-        if sizes and panel.shape[1:] not in sizes:
-            height, width = sizes[0]
+        if size and panel.shape[1:] != size:
+            height, width = size
             raise GeometryError(f"panel is {panel.shape}; taught were panels of {height} x {width} px")
         if min(panel.shape) < 1 or (gain is not None and gain.shape != panel.shape):
             raise GeometryError(f"panel is {panel.shape}, the station was measured for another size")
-        if self._guard and min(panel.shape[1:]) < LEAST_PX:
-            raise GeometryError(f"panel is {panel.shape}; at least {LEAST_PX} px are needed to check its integrity")
 
     @property
     def checks_integrity(self) -> bool:
@@ -115,6 +117,18 @@ class Detector:
         """The score that a golden panel has by the reference, of the inspected cells where the recipe has zones."""
         return self._scoring.of_golden(golden)
 
+    def area(self, golden: Golden) -> tuple[int, int]:
+        """Of a golden panel's map, (h, w) in cells: what must be as the reference by itself, see `engines.sentinel`.
+
+        Raises:
+            EngineError: its map is none of this network.
+        """
+        if golden.map.shape != self._map_shape:
+            raise EngineError(
+                f"golden panel {golden.name} has a map of {golden.map.shape}, not {self._map_shape}: teach again"
+            )
+        return own_map(golden, self.manifest).shape
+
     def prove(self) -> None:
         """Inspect the golden defect twice, at two places beside an empty field: for idle times, and after a failure.
 
@@ -122,25 +136,30 @@ class Detector:
             EngineError: the runtime failed, or does not see the defect.
         """
         for _ in range(2):
-            self._run_batch([self._empty])
+            self._run_batch([self._gather.pieces(self._empty)])
         self._trusted = True
 
     def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
         """Findings for raw `panels`, each [C, H, W] of its own size; one network call per `max_batch` pieces of them.
-
-        Golden panels of a recipe in tiles are pieces, which `check` refuses: none of them comes from a camera.
 
         Raises:
             GeometryError: a panel does not fit; nothing was inspected, so `check` each one first.
             EngineError: the runtime failed, or did not see the golden defect in the batch; after that nothing is
                 inspected until `prove` succeeds.
         """
-        if not self._trusted:
-            raise EngineError("the engine did not see a golden defect and has not proven itself since")
         for panel in panels:
-            self._fit(panel, self._sizes)
-        starts = range(0, len(panels), self.max_batch)
-        return [found for at in starts for found in self._inspect_batch(panels[at : at + self.max_batch])]
+            self.check(panel)
+        return [finding for finding, _ in self._inspect(panels, self._gather.pieces)]
+
+    def inspect_golden(self, panels: Sequence[NDArray]) -> list[tuple[Finding, Map]]:
+        """As `inspect`, for golden panels: each with the network's whole map [h, w], of which a piece takes a part.
+
+        Golden panels of a recipe in tiles are pieces, which `check` refuses: none of them comes from a camera.
+        """
+        for panel in panels:
+            self._fit(panel, self._golden_size)
+        answers = self._inspect(panels, self._gather.golden)
+        return [(finding, finding.map if joined.tile is None else joined.tile) for finding, joined in answers]
 
     def warm(self, runs: int = 2) -> None:
         """Run every batch size on empty input, so that the first panel is as fast as any."""
@@ -157,21 +176,26 @@ class Detector:
         golden = strongest(scored, self.limits.image)
         if golden is None:
             return None
-        pieces = self._gather.pieces(golden.frames)
-        if len(pieces) > 1:
-            raise EngineError(f"the golden panel {golden.name} takes {len(pieces)} tiles, not one: teach again")
+        pieces = self._gather.golden(golden.frames)
         tile = np.empty(self._gather.shape, np.float32)
         pieces.fill(0, tile)
-        return Sentinel(tile, golden.score, golden.map, self.limits.image, pieces)
+        return Sentinel(tile, golden.score, golden.map, self.area(golden), self.limits.image, pieces)
 
-    def _inspect_batch(self, panels: Sequence[NDArray]) -> list[Finding]:
-        answers = self._run_batch([self._calibration.apply(panel) for panel in panels])
-        self.panels += len(panels)
-        return [self._finding(panel, *answer) for panel, answer in zip(panels, answers, strict=True)]
+    def _inspect(
+        self, panels: Sequence[NDArray], gather: Callable[[NDArray], Pieces]
+    ) -> Iterator[tuple[Finding, Joined]]:
+        """Findings, and the maps that they are made of; batch by batch, each once it is asked for."""
+        if not self._trusted:
+            raise EngineError("the engine did not see a golden defect and has not proven itself since")
+        for at in range(0, len(panels), self.max_batch):
+            batch = panels[at : at + self.max_batch]
+            answers = self._run_batch([gather(self._calibration.apply(panel)) for panel in batch])
+            self.panels += len(batch)
+            for panel, (joined, score) in zip(batch, answers, strict=True):
+                yield self._finding(panel, joined, score), joined
 
-    def _run_batch(self, panels: Sequence[NDArray]) -> list[tuple[Joined, float]]:
-        """Maps and scores of corrected `panels`, by calls that the golden defect went through too."""
-        gathered = [self._gather.pieces(panel) for panel in panels]
+    def _run_batch(self, gathered: Sequence[Pieces]) -> list[tuple[Joined, float]]:
+        """Maps and scores of panels, by calls that the golden defect went through too."""
         rows = [(pieces, number) for pieces in gathered for number in range(len(pieces))]
         starts = range(0, len(rows), self.max_batch)
         answers = [answer for at in starts for answer in self._run_rows(rows[at : at + self.max_batch])]
@@ -193,7 +217,7 @@ class Detector:
         if sentinel and at is not None:
             self._trusted = False
             joined, score = self._joined(sentinel.pieces, [(maps[at], scores[at])])
-            sentinel.verify(score, joined.map)
+            sentinel.verify(score, joined.map if joined.tile is None else joined.tile)
             self._trusted = True
         return [(maps[row].copy(), scores[row]) for row in rows]
 
@@ -253,12 +277,10 @@ def _dealt(
         at += len(pieces)
 
 
-def _sizes(manifest: Manifest) -> list[tuple[int, int]]:
-    """Of panels that fit the recipe, the taught one first, then golden ones; none where any fits."""
+def _sizes(manifest: Manifest) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Of panels that fit the recipe, and of golden ones; None where any fits."""
     geometry = manifest.geometry
-    if not isinstance(geometry, Tiles) or geometry.panel is None:
-        return []
-    return [geometry.panel, geometry.piece or geometry.panel]
+    return (geometry.panel, geometry.piece) if isinstance(geometry, Tiles) else (None, None)
 
 
 def _check_fit(network: Network, shape: tuple[int, ...]) -> None:

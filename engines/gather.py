@@ -26,12 +26,14 @@ class Joined:
     """A panel's map [h, w], and (height, width) in pixels that it covers: the panel's, or a little beyond.
 
     `covered` [h, w]: cells that were answered for exactly once; None: the network saw the whole panel at once. The map
-    of cells that no piece answers for is not a number.
+    of cells that no piece answers for is not a number. `tile` is the whole map of the tile over which a golden piece
+    was mirrored; None for other panels.
     """
 
     map: Map
     covered: NDArray[np.bool_] | None
     extent: Size
+    tile: Map | None = None
 
 
 class Pieces(Protocol):
@@ -81,13 +83,25 @@ class Gather:
             return _Tiled(frames, self._geometry, self._scale)
         return _Whole(self.resized(frames), self._scale, (frames.shape[1], frames.shape[2]))
 
+    def golden(self, frames: NDArray) -> Pieces:
+        """A golden panel [C, H, W] as one row: in tiles, a piece that is mirrored over the whole of a tile.
+
+        So every part of a tile shows what is known, and the network's whole map is held against its reference.
+        """
+        if isinstance(self._geometry, Tiles):
+            return _Mirrored(frames, self._geometry, self._scale)
+        return self.pieces(frames)
+
     def __call__(self, frames: NDArray, row: NDArray[np.float32]) -> None:
         """The first piece of frames [C, H, W] -> row [C, h, w] float32, in place; of a resized panel all of it."""
         self.pieces(frames).fill(0, row)
 
     def rows(self, frames: NDArray) -> Iterator[NDArray[np.float32]]:
         """Every piece of frames [C, H, W] by itself: [C, h, w] float32."""
-        pieces = self.pieces(frames)
+        yield from self.filled(self.pieces(frames))
+
+    def filled(self, pieces: Pieces) -> Iterator[NDArray[np.float32]]:
+        """Every piece of a panel by itself: [C, h, w] float32."""
         for number in range(len(pieces)):
             row = np.empty(self.shape, np.float32)
             pieces.fill(number, row)
@@ -148,6 +162,33 @@ class _Tiled:
         height, width = (-(-one // cell) for one in self.size)
         covered = times[:height, :width] == 1
         return Joined(whole[:height, :width].copy(), covered, (height * cell, width * cell))
+
+
+class _Mirrored:
+    """A golden piece from a tile's upper left corner on, mirrored over the rest; its map is that of the piece."""
+
+    def __init__(self, frames: NDArray, geometry: Tiles, scale: np.float32) -> None:
+        self._frames, self._scale, self._geometry = frames, scale, geometry
+        self.size = (frames.shape[1], frames.shape[2])
+
+    def __len__(self) -> int:
+        return 1
+
+    def fill(self, number: int, row: NDArray[np.float32]) -> None:
+        beyond = [(0, whole - side) for whole, side in zip(row.shape[1:], self.size, strict=True)]
+        scaled(np.pad(self._frames, ((0, 0), *beyond), "symmetric"), living(self._frames), self._scale, row)
+
+    def joined(self, maps: Sequence[Map]) -> Joined:
+        (tile,) = maps
+        own, cell = of_piece(tile, self.size, self._geometry)
+        return Joined(own.copy(), None, (own.shape[0] * cell, own.shape[1] * cell), tile.copy())
+
+
+def of_piece(tile: Map, size: Size, geometry: Tiles) -> tuple[Map, int]:
+    """Of a tile's map the part [h, w] that a golden piece of `size` takes, and the side of a cell in pixels."""
+    cell = geometry.height // tile.shape[0]
+    height, width = (-(-side // cell) for side in size)
+    return tile[:height, :width], cell
 
 
 def living(frames: NDArray) -> NDArray[np.bool_]:

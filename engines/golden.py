@@ -32,7 +32,11 @@ INDEX = TypeAdapter(list[_Entry])
 
 @dataclass(frozen=True)
 class Golden:
-    """A panel with a known answer: raw frames [C, H, W] and the reference score and map [h, w]."""
+    """A panel with a known answer: raw frames [C, H, W] and the reference score and map [h, w].
+
+    Of a recipe in tiles it is a piece of a panel, and the map that of the tile over which it is mirrored: see
+    `engines.gather.Gather.golden`. The score is of the piece alone.
+    """
 
     name: str
     defective: bool
@@ -41,8 +45,11 @@ class Golden:
     map: NDArray[np.float32]
 
 
-def write_golden(path: Path, golden: tuple[Golden, ...]) -> None:
-    """Write golden panels into the recipe folder `path`: stacked channels as PNG, answers beside them."""
+def write_golden(path: Path, golden: tuple[Golden, ...], half: bool = False) -> None:
+    """Write golden panels into the recipe folder `path`: stacked channels as PNG, answers beside them.
+
+    `half`: maps in half precision, since those of whole tiles are large.
+    """
     folder = path / GOLDEN
     folder.mkdir(parents=True, exist_ok=True)
     for one in golden:
@@ -50,7 +57,7 @@ def write_golden(path: Path, golden: tuple[Golden, ...]) -> None:
         cv2.imencode(".png", stacked, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tofile(folder / f"{one.name}.png")
     index = [{"name": one.name, "defective": one.defective, "score": one.score} for one in golden]
     (folder / "golden.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    maps = {one.name: one.map.astype(np.float32) for one in golden}
+    maps = {one.name: one.map.astype(np.float16 if half else np.float32) for one in golden}
     np.savez_compressed(folder / "maps.npz", **maps)  # type: ignore[arg-type]
 
 
@@ -67,7 +74,8 @@ def read_golden(folder: Path, read: Callable[[str], bytes], channels: int) -> tu
     names = [one.name for one in index]
     maps = contents.unpacked(read(f"{GOLDEN}/maps.npz"), f"{folder / 'maps.npz'}", *names)
     frames = [_frames(read(f"{GOLDEN}/{name}.png"), folder / f"{name}.png", channels) for name in names]
-    return tuple(Golden(frames=own, map=map, **dict(one)) for one, own, map in zip(index, frames, maps, strict=True))
+    answers = (map.astype(np.float32, copy=False) for map in maps)
+    return tuple(Golden(frames=own, map=map, **dict(one)) for one, own, map in zip(index, frames, answers, strict=True))
 
 
 def _frames(content: bytes, path: Path, channels: int) -> NDArray:

@@ -149,3 +149,10 @@ class Manifest(_Part):
         if isinstance(self.geometry, Tiles) and not (self.score and self.format >= FORMAT):
             raise ValueError(f"tiles need format {FORMAT} and a score that follows from the map: teach again")
         return self
+
+    @model_validator(mode="after")
+    def _zones_need_a_panel(self) -> "Manifest":
+        """They are shares of a panel, and golden panels are pieces of one: which is which, its size tells."""
+        if self.limits.zones and isinstance(self.geometry, Tiles) and self.geometry.panel is None:
+            raise ValueError("zones of a recipe in tiles need the panels' size: teach again")
+        return self

@@ -26,7 +26,7 @@ class PanelProof(BaseModel):
 
     `lowest` and `highest` score; None where one was no finite number or a cell of the map was not seen. `rows` is the
     largest difference of its score from that of the panel alone, `repeat` between the rounds, `map_error` the mean
-    difference of its map from the reference's, in shares of that one's mean height.
+    difference of its map from the reference's, in shares of that one's mean height; in tiles, in the part where most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -109,6 +109,7 @@ def _passes(score: float, limits: Limits) -> bool:
 class _Seen:
     """Scores of one golden panel as they come: one list a round, in the order of inspection."""
 
+    area: tuple[int, int]  # see `Detector.area`
     scores: list[list[float]] = field(default_factory=lambda: [[] for _ in range(ROUNDS)])
     maps: list[float] = field(default_factory=list)
 
@@ -118,20 +119,20 @@ def prove(
 ) -> list[PanelProof]:
     """Inspect `golden` by `detector`, which must not carry a golden defect of its own: see `Detector.proving`.
 
-    Every batch size up to the detector's largest, so that every row is taken by one panel at least, and each panel is
-    at every size; all of it twice, in the same order.
+    Every batch size up to the detector's largest, the row of the golden defect included, so that every row is taken by
+    one panel at least, and each panel is at every size; all of it twice, in the same order.
 
     Raises:
-        EngineError: the runtime failed.
+        EngineError: the runtime failed, or the golden panels are of another network.
     """
-    seen = {one.name: _Seen() for one in golden}
+    seen = {one.name: _Seen(detector.area(one)) for one in golden}
     batches = list(_batches(golden, detector.max_batch))
     for number in range(ROUNDS):
         for at, batch in enumerate(batches):
             tell("certifying", number * len(batches) + at, ROUNDS * len(batches))
-            found = detector.inspect([one.frames for one in batch])
-            for one, finding in zip(batch, found, strict=True):
-                _note(seen[one.name], number, one, finding)
+            found = detector.inspect_golden([one.frames for one in batch])
+            for one, (finding, map) in zip(batch, found, strict=True):
+                _note(seen[one.name], number, finding, map_share(map, one.map, seen[one.name].area))
     return [_proof(one, seen[one.name], detector.reference(one)) for one in golden]
 
 
@@ -143,10 +144,10 @@ def _batches(golden: Sequence[Golden], largest: int) -> Iterator[list[Golden]]:
             yield [golden[(start + row) % count] for row in range(size)]
 
 
-def _note(seen: _Seen, number: int, golden: Golden, finding: Finding) -> None:
+def _note(seen: _Seen, number: int, finding: Finding, map_error: float) -> None:
     whole = finding.problem in (None, Problem.IMPLAUSIBLE)  # a score that is too low is still a score
     seen.scores[number].append(finding.score if whole else np.nan)
-    seen.maps.append(map_share(finding.map, golden.map) if whole else np.inf)
+    seen.maps.append(map_error if whole else np.inf)
 
 
 def _proof(golden: Golden, seen: _Seen, reference: float) -> PanelProof:

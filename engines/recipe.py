@@ -100,7 +100,10 @@ class Recipe:
         """The golden panels, good ones first, read when first asked for."""
         if f"{GOLDEN}/golden.json" not in self.manifest.files:
             return ()
-        return read_golden(self.path / GOLDEN, self.read, len(self.manifest.channels))
+        found = read_golden(self.path / GOLDEN, self.read, len(self.manifest.channels))
+        for one in found:
+            _refuse_larger(self.path, one, self.manifest.geometry)
+        return found
 
 
 def load(path: Path, trust: Trust = anyone) -> Recipe:
@@ -145,6 +148,14 @@ def canonical(content: Any) -> bytes:
     """The one spelling of a JSON value that hashes are taken of."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
+
+
+def _refuse_larger(path: Path, golden: Golden, geometry: Geometry) -> None:
+    """A golden panel of several tiles cannot be a row of a batch."""
+    height, width = golden.frames.shape[1:]
+    if isinstance(geometry, Tiles) and (height > geometry.height or width > geometry.width):
+        tile = f"{geometry.height} x {geometry.width}"
+        raise RecipeError(f"{path}: golden panel {golden.name} is {height} x {width} px, a tile {tile}: teach again")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from engines import zones
 from engines.errors import RecipeError
+from engines.gather import Map, of_piece
 from engines.recipe import Golden, Limits, Manifest, Tiles
 from engines.tiles import Size
 
@@ -25,6 +26,14 @@ def limits_of_golden(manifest: Manifest) -> Limits:
     return limits.model_copy(update={"low": lowest_of_piece(limits.low)}) if pieces else limits
 
 
+def own_map(golden: Golden, manifest: Manifest) -> Map:
+    """A golden panel's own reference map [h, w]: of a recipe in tiles, without what is mirrored over the tile."""
+    geometry = manifest.geometry
+    if not isinstance(geometry, Tiles):
+        return golden.map
+    return of_piece(golden.map, (golden.frames.shape[1], golden.frames.shape[2]), geometry)[0]
+
+
 class Scoring:
     """The rule of one recipe.
 
@@ -34,7 +43,7 @@ class Scoring:
 
     def __init__(self, manifest: Manifest, usual: tuple[int, int] | None) -> None:
         """`usual` is the shape of the map of a panel of the size that was taught, None where there is no such size."""
-        geometry = manifest.geometry
+        geometry, self._manifest = manifest.geometry, manifest
         self._zones, self._rule = manifest.limits.zones, manifest.score
         self._tiled = isinstance(geometry, Tiles)
         self._panel = geometry.panel if isinstance(geometry, Tiles) else None
@@ -75,4 +84,5 @@ class Scoring:
 
     def of_golden(self, golden: Golden) -> float:
         """The score that the line has to reach on a golden panel."""
-        return self.score(golden.map, (golden.frames.shape[1], golden.frames.shape[2]), golden.score)
+        size, own = (golden.frames.shape[1], golden.frames.shape[2]), own_map(golden, self._manifest)
+        return golden.score if self.inspected(own, size) is None else self.score(own, size, golden.score)

@@ -23,12 +23,14 @@ MAP_SHARE = 0.2  # of the reference map's mean height above its lowest cell
 class Sentinel:
     """The panel at the network's input [C, h, w] with its reference answer; `runs` counts by batch size.
 
+    `map` is the network's whole map, `area` (h, w) that of the part of it which must be right by itself, in cells.
     `pieces` joins the network's map to the panel's.
     """
 
     tile: NDArray[np.float32]
     score: float
     map: NDArray[np.float32]
+    area: tuple[int, int]
     limit: float
     pieces: Pieces
     runs: Counter[int] = field(default_factory=Counter)
@@ -49,18 +51,34 @@ class Sentinel:
             raise EngineError(
                 f"the golden defect scores {score:.4g}, not {self.score:.4g}: the engine is sick, or teach again"
             )
-        off = map_share(map, self.map)
+        off = map_share(map, self.map, self.area)
         if not off <= MAP_SHARE:
             raise EngineError(f"the golden defect's map is off by {off:.0%}: the engine is sick, or teach again")
 
 
-def map_share(map: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Mean difference of two maps, in shares of the reference's mean height above its lowest cell."""
+def map_share(map: NDArray[np.float32], reference: NDArray[np.float32], area: tuple[int, int]) -> float:
+    """Mean difference of two maps, in shares of the reference's mean height above its lowest cell.
+
+    It is the largest among parts of about `area` (h, w) cells, each in shares of its own height where that is more.
+    """
     if map.shape != reference.shape:
         return float("inf")
-    height = float((reference - reference.min()).mean())
-    off = float(np.abs(map - reference).mean())
-    return off / height if height > 0 else float(np.inf if off else 0.0)
+    above = reference - reference.min()
+    height = float(above.mean())
+    off, own = (_means(each, area) for each in (np.abs(map - reference), above))
+    if height <= 0:
+        return float(np.inf if off.any() else 0.0)
+    return float((off / np.maximum(own, height)).max())
+
+
+def _means(values: NDArray[np.float32], area: tuple[int, int]) -> NDArray[np.float64]:
+    """Means of the parts of `values` [h, w], each at least `area` cells where there are so many."""
+    counts = [max(1, whole // side) for whole, side in zip(values.shape, area, strict=True)]
+    ends = [
+        np.linspace(0, whole, count + 1).round().astype(int) for whole, count in zip(values.shape, counts, strict=True)
+    ]
+    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), ends[0][:-1], 0), ends[1][:-1], 1)
+    return sums / np.outer(np.diff(ends[0]), np.diff(ends[1]))
 
 
 def strongest(golden: Sequence[Golden], limit: float) -> Golden | None:

@@ -23,17 +23,25 @@ def checked(config: LineConfig, number: int, place: Place, *, other_product: boo
     Raises:
         TaktError: the line could not use it for this number, and why.
     """
-    rows = wishes.now(config)
-    if number not in rows:
-        raise UsageError(
-            f"the line file has no recipe {number}; it has {', '.join(map(str, sorted(rows)))}: add it there"
-        )
+    rows = _rows_with(config, number)
     recipe = loaded(config, place)
     now = {other: loaded(config, row.place) for other, row in rows.items() if other != number}
     remarks = list(refuse(config, now | {number: recipe}, ()))
     _same_product(config, rows[number], recipe, other_product=other_product)
     candidate(config, place)
     return Place(path=recipe.path, recipe=recipe.hash), remarks
+
+
+def _rows_with(config: LineConfig, number: int) -> dict[int, Row]:
+    """How the numbers stand, this one among them."""
+    rows, entries = wishes.now(config), config.recipe_paths()
+    if number in rows:
+        return rows
+    if number in entries:
+        raise UsageError(f"the line was started before its file had a recipe {number}: stop it and start it again")
+    raise UsageError(
+        f"the line file has no recipe {number}; it has {', '.join(map(str, sorted(entries)))}: add it there"
+    )
 
 
 def _same_product(config: LineConfig, row: Row, recipe: Recipe, *, other_product: bool) -> None:
@@ -103,8 +111,9 @@ def back(config: LineConfig, number: int) -> Place:
     """Where `takt recipe back` goes.
 
     Raises:
-        UsageError: there is no recipe before the one in use.
+        UsageError: there is no recipe before the one in use, or no such number.
     """
+    _rows_with(config, number)
     wish = wishes.holding(config).get(number)
     if wish is None or wish.before is None:
         raise UsageError(f"recipe {number} is the line file's own: there is none before it")

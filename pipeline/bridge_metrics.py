@@ -32,6 +32,16 @@ def _note_latency(metrics: Metrics, outcome: FinalOutcome) -> None:
         metrics.observe("latency_seconds", outcome.latency_ms / 1000)
 
 
+def counters(state: State) -> dict[str, int | float]:
+    """For its health."""
+    return {
+        "triggers": state.triggers,
+        "passed": state.passed,
+        "not_passed": state.rejected,
+        "open": len(state.panels),
+    }
+
+
 def reading(state: State, line_state: LineState, now_ns: int) -> Reading:
     """One state, so that triggers, outcomes and open panels belong together."""
     patience_ns = state.terms.margin_ns + state.terms.ack_ns + GRACE_NS

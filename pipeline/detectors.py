@@ -1,7 +1,10 @@
 """The recipes that an inspector holds open; another one is opened, warmed and proven beside them in a thread.
 
-The loop never waits for that thread: it hands over what is to be opened or closed, and looks at each turn whether
-something has become ready. Opening and running a session leave Python's lock to the loop.
+The loop never waits for that thread: it hands over what is to be opened, proven or closed, and looks at each turn
+whether something has become ready. Opening and running a session leave Python's lock to the loop.
+
+A recipe that was in use before stays open for the way back. No panel names it, so the thread may run it: now and then,
+and before it takes over again. Until it has shown then that it can, nobody is told that it is held.
 """
 
 import queue
@@ -11,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 
 from engines.detector import Detector
@@ -24,26 +26,32 @@ from pipeline.engine_room import opened
 from pipeline.errors import EngineError, TaktError
 from pipeline.log import logger
 from pipeline.messages import Loaded, RecipeAt, Refusal, Wanted
-from pipeline.rehearsal import rehearse
+from pipeline.rehearsal import Seen, prove, rehearse, try_on
 from pipeline.wishes import Place
 
 LOG = logger("detectors")
 SEEN_S = 2.0  # a line that stands still for so long shows no set to try a recipe on
+MOST_SETS = 8  # of other products that do not fit, before it is taken untried
+KEPT_NS = 10_000_000_000  # on an idle line, from one proof of a kept recipe to the next
 MOST_SAID = 400
 
 
 @dataclass
 class Held:
-    """An open detector, what closes it, and the places of its newest sets."""
+    """An open detector, what closes it, and the places of its newest sets.
+
+    `shown`: it has proven itself since it was asked to take over, or is in use since it did.
+    """
 
     detector: Detector
     stack: ExitStack
     history: History
+    shown: bool = True
 
 
 @dataclass
 class Detectors(Mapping[str, Detector]):
-    """Detectors by the hash of their recipe. Every method is the loop's; `_open` runs in the thread."""
+    """Detectors by the hash of their recipe. Every method is the loop's; `_opened` and `prove` run in the thread."""
 
     config: LineConfig
     held: dict[str, Held] = field(default_factory=dict)
@@ -52,8 +60,11 @@ class Detectors(Mapping[str, Detector]):
     _closed_calls: int = 0
     _shared: History = field(default_factory=History)
     _wanted: tuple[RecipeAt, ...] | None = None  # None: nothing was said yet
+    _in_flight: Set[str] = frozenset()
     _opening: tuple[str, "Future[Held]"] | None = None
-    _seen: "queue.Queue[NDArray]" = field(default_factory=lambda: queue.Queue(maxsize=1))
+    _proving: tuple[Held, "Future[None]"] | None = None
+    _kept: tuple[str, int] = ("", 0)  # the one that was asked last, and when
+    _seen: "queue.Queue[Seen]" = field(default_factory=lambda: queue.Queue(maxsize=1))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "recipes"))
 
     def __getitem__(self, recipe: str) -> Detector:
@@ -80,10 +91,10 @@ class Detectors(Mapping[str, Detector]):
         return self.held[recipe].history
 
     def loaded(self) -> tuple[Loaded, ...]:
-        """For the bridge: what the verdicts of each would name."""
+        """For the bridge: what the verdicts of each would name that is in use or may take over."""
+        shown = [held.detector for held in self.held.values() if held.shown]
         return tuple(
-            Loaded(recipe=one.recipe_hash, calibration=one.calibration_hash, engine=one.engine_hash)
-            for one in self.values()
+            Loaded(recipe=one.recipe_hash, calibration=one.calibration_hash, engine=one.engine_hash) for one in shown
         )
 
     def refusals(self) -> tuple[Refusal, ...]:
@@ -98,29 +109,44 @@ class Detectors(Mapping[str, Detector]):
                 self[recipe.hash].warm()
 
     def want(self, wanted: Wanted) -> None:
-        """The bridge has said which recipes to hold."""
+        """The bridge has said which recipes to hold; what it asks for anew is tried anew."""
+        as_before = {one.recipe for one in wanted.recipes if one in (self._wanted or ())}
         self._wanted = wanted.recipes
-        named = {one.recipe for one in wanted.recipes}
-        self.refused = {recipe: why for recipe, why in self.refused.items() if recipe in named}
+        self.refused = {recipe: why for recipe, why in self.refused.items() if recipe in as_before}
+        asked = {one.recipe for one in wanted.recipes if _asked(one)}
+        for recipe, held in self.held.items():
+            held.shown = held.shown and recipe in asked
 
-    def offer(self, pixels: NDArray) -> None:
-        """A raw set of the line that fits; copied, since its slot goes back."""
-        if self.hungry:
-            self.hungry = False
-            self._seen.put_nowait(pixels.copy())
+    def offer(self, pixels: NDArray, product: str) -> None:
+        """A raw set of the line that fits, and its product; copied, since its slot goes back."""
+        if self.hungry and self._seen.empty():
+            self._seen.put_nowait(Seen(pixels.copy(), product))
 
     def turn(self, in_flight: Set[str]) -> None:
         """Take over what is ready, give up what nobody wants, begin what is missing."""
+        self._in_flight = in_flight
         if self._opening and self._opening[1].done():
             self._take(*self._opening)
+        if self._proving and self._proving[1].done():
+            self._take_proof(*self._proving)
         if self._wanted is None:
             return
         named = [one.recipe for one in self._wanted]
         for recipe in [recipe for recipe in self.held if recipe not in named and recipe not in in_flight]:
             self._give_up(recipe)
-        missing = [one for one in self._wanted if one.recipe not in self.held and one.recipe not in self.refused]
-        if missing and self._opening is None:
-            self._begin(missing[0])
+        lacking = (one for one in self._wanted if self._lacks(one))
+        if not self._busy and (first := next(lacking, None)):
+            self._begin(first)
+
+    def ask_kept(self, now_ns: int) -> None:
+        """An idle line: let the next one that is kept for the way back prove itself, if it is time."""
+        kept = [one for one in self._wanted or () if one.recipe in self.held and not _asked(one)]
+        free = sorted(one.recipe for one in kept if one.recipe not in self._in_flight)
+        last, then_ns = self._kept
+        if free and not self._busy and now_ns - then_ns >= KEPT_NS:
+            recipe = next((one for one in free if one > last), free[0])
+            self._kept = recipe, now_ns
+            self._prove(self.held[recipe])
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -129,7 +155,21 @@ class Detectors(Mapping[str, Detector]):
         for held in self.held.values():
             held.stack.close()
 
+    @property
+    def _busy(self) -> bool:
+        return self._opening is not None or self._proving is not None
+
+    def _lacks(self, one: RecipeAt) -> bool:
+        """Whether it is to be opened, or to show that it can take over."""
+        held = self.held.get(one.recipe)
+        if held is None:
+            return one.recipe not in self.refused
+        return _asked(one) and not held.shown and one.recipe not in self._in_flight
+
     def _begin(self, place: RecipeAt) -> None:
+        if place.recipe in self.held:
+            self._prove(self.held[place.recipe])
+            return
         LOG.info("opening recipe", extra={"recipe": place.recipe, "path": place.path})
         self._seen = queue.Queue(maxsize=1)
         self.hungry = True
@@ -145,6 +185,20 @@ class Detectors(Mapping[str, Detector]):
         expected = isinstance(why, TaktError)
         self.refused[recipe] = str(why) if expected else f"{type(why).__name__}: {why}"
         LOG.error("recipe refused", extra={"recipe": recipe, "why": str(why)}, exc_info=None if expected else why)
+
+    def _prove(self, held: Held) -> None:
+        self._proving = held, self._thread.submit(prove, held.detector)
+
+    def _take_proof(self, held: Held, future: "Future[None]") -> None:
+        """Who does not see its golden defect is closed; where it is still wanted, it is opened and rehearsed anew."""
+        self._proving = None
+        recipe, why = held.detector.recipe_hash, future.exception()
+        if self.held.get(recipe) is not held:
+            return
+        held.shown = why is None and any(one.recipe == recipe and _asked(one) for one in self._wanted or ())
+        if why is not None:
+            LOG.error("kept recipe does not prove itself", extra={"recipe": recipe, "why": str(why)}, exc_info=why)
+            self._give_up(recipe)
 
     def _hold(self, held: Held) -> None:
         held.history.sets = self._shared.sets
@@ -174,6 +228,11 @@ def open_detectors(config: LineConfig) -> Iterator[Detectors]:
         detectors.close()
 
 
+def _asked(one: RecipeAt) -> bool:
+    """Whether its verdicts count, or soon will; else it is kept for the way back."""
+    return one.used or one.coming
+
+
 def _entered(config: LineConfig, recipe: Recipe) -> Held:
     if not recipe.signed_by:
         LOG.warning("recipe is not signed by anybody trusted, which is allowed", extra={"recipe": recipe.hash})
@@ -181,7 +240,7 @@ def _entered(config: LineConfig, recipe: Recipe) -> Held:
     return Held(stack.enter_context(opened(config, recipe)), stack, History())
 
 
-def _opened(config: LineConfig, place: RecipeAt, seen: "queue.Queue[NDArray]") -> Held:
+def _opened(config: LineConfig, place: RecipeAt, seen: "queue.Queue[Seen]") -> Held:
     """In the thread: a detector that has shown that it can take over."""
     recipe, expected = candidate(config, Place(path=Path(place.path), recipe=place.recipe))
     held = _entered(config, recipe)
@@ -189,16 +248,19 @@ def _opened(config: LineConfig, place: RecipeAt, seen: "queue.Queue[NDArray]") -
         engine = held.detector.engine_hash
         if engine != expected.engine:
             raise EngineError(f"engine {engine[:12]} was opened, {expected.engine[:12]} is this line's")
-        rehearse(held.detector, recipe, _newest(seen))
+        rehearse(held.detector, recipe)
+        _tried(held.detector, seen)
     except BaseException:
         held.stack.close()
         raise
     return held
 
 
-def _newest(seen: "queue.Queue[NDArray]") -> NDArray | None:
+def _tried(detector: Detector, seen: "queue.Queue[Seen]") -> None:
+    """On the newest set of the line that fits; other products may lie between."""
     try:
-        return np.ascontiguousarray(seen.get(timeout=SEEN_S))
+        if any(try_on(detector, seen.get(timeout=SEEN_S)) for _ in range(MOST_SETS)):
+            return
     except queue.Empty:
-        LOG.info("no set of the line came to try the recipe on")
-        return None
+        pass
+    LOG.info("no set of the line came to try the recipe on", extra={"recipe": detector.recipe_hash})

@@ -206,7 +206,7 @@ class Inspector:
         try:
             panel.pixels = _stacked(panel.sets)
             detector.check(panel.pixels)
-            self.detectors.offer(panel.pixels)
+            self.detectors.offer(panel.pixels, detector.manifest.product)
         except GeometryError as error:
             LOG.warning("set does not fit", extra={"token": panel.trigger.token, "why": str(error)})
             panel.fault = Fault.GEOMETRY
@@ -232,8 +232,12 @@ class Inspector:
                 panel.fault = Fault.CORRUPT
 
     def _prove(self) -> None:
-        """Let every engine in use inspect its golden defect; the line is not ready while one does not see it."""
+        """Let every engine in use inspect its golden defect; the line is not ready while one does not see it.
+
+        Those that are kept for the way back are asked as well, beside the loop, and opened anew where they do not.
+        """
         self.proved_ns = time.monotonic_ns()
+        self.detectors.ask_kept(self.proved_ns)
         try:
             for detector in self.detectors.used():
                 if detector.proves_itself:

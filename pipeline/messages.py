@@ -253,6 +253,7 @@ class RecipeAt(Message):
     recipe: str
     path: str
     used: bool  # panels may name it; else it is to take over, or was used before
+    coming: bool = False  # it is to take over: who holds it shows first that it can
 
 
 class Wanted(Message):

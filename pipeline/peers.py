@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config import LineConfig
 from pipeline.curve import is_local
-from pipeline.messages import Loaded, Presence
+from pipeline.messages import Health, Loaded, Presence
 from pipeline.open_panels import Panel
 from pipeline.stages import inspectors
 
@@ -75,6 +75,7 @@ class Peers:
     _seen: dict[str, Seen] = field(default_factory=dict)
     _lifelines: Lifelines = field(default_factory=Lifelines)
     _assigned: str | None = None
+    _archived_ns: int | None = None  # when the archiver last said that it keeps everything
 
     def heard(self, presence: Presence, now_ns: int) -> None:
         """A sign of life; one that a process left behind when it ended is none."""
@@ -98,9 +99,22 @@ class Peers:
         """What they said last."""
         return {name: self._seen[name].presence for name in self.inspectors(now_ns)}
 
-    def captures_missing(self, now_ns: int) -> list[str]:
+    def missing(self, now_ns: int) -> list[str]:
+        """Who is not there that the line cannot do without, in words."""
+        missing = [] if self.inspectors(now_ns) else ["inspector"]
         captures = [f"capture_{camera.name}" for camera in self.config.cameras]
-        return [name for name in captures if not self._young(name, now_ns)]
+        missing += [name for name in captures if not self._young(name, now_ns)]
+        return missing if self._is_kept(now_ns) else [*missing, "archiver, which cannot keep evidence"]
+
+    def archives(self, health: Health, now_ns: int) -> None:
+        """The archiver's word."""
+        self._archived_ns = now_ns if health.state == "ready" else None
+
+    def _is_kept(self, now_ns: int) -> bool:
+        """Whether evidence is, where the line file asks for it."""
+        silence_ns = self.config.supervisor.silent_s * 1000 * MS  # it tells nothing while it compresses a panel
+        said_ns = self._archived_ns
+        return not self.config.archive.required or (said_ns is not None and now_ns - said_ns < silence_ns)
 
     def assigned(self, now_ns: int) -> str | None:
         """The inspector of the next panel: the same as long as it is there, then the one with the most credits."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import plcs
-from pipeline.bridge_metrics import TimedPlc, note, reading
+from pipeline.bridge_metrics import TimedPlc, counters, note, reading
 from pipeline.bus import Bus, Port, Received
 from pipeline.config import LineConfig
 from pipeline.errors import LedgerError, PlcError
@@ -91,7 +91,6 @@ class Bridge:
     _retry_ns: int = 0
     _looked_ns: int = 0  # when the last look at the PLC that succeeded began
     _ledger_ns: int = 0
-    _archived_ns: int | None = None  # when the archiver last said that it keeps everything
 
     def __post_init__(self) -> None:
         self.peers = Peers(self.config)
@@ -119,7 +118,7 @@ class Bridge:
             self._fell(name)
         for received in self.archive.drain() if self.archive else ():
             if isinstance(received.message, Health):
-                self._archived_ns = now_ns if received.message.state == "ready" else None
+                self.peers.archives(received.message, now_ns)
         self._step(Tick(time.monotonic_ns()))
         self._swap(time.monotonic_ns())
         self._look_at_plc()
@@ -178,20 +177,13 @@ class Bridge:
             return "waiting", f"waiting for the PLC: {self.link_text}"
         if not self.state.ledger_ok:
             return "error", "the ledger cannot be written"
-        missing = self._missing(time.monotonic_ns())
+        missing = self.peers.missing(time.monotonic_ns())
         return ("waiting", f"waiting for {', '.join(missing)}") if missing else ("ready", self.line_state.name)
 
     def counters(self) -> dict[str, int | float]:
-        state = self.state
-        return {
-            "triggers": state.triggers,
-            "passed": state.passed,
-            "not_passed": state.rejected,
-            "open": len(state.panels),
-            "alarms": self.alarms,
-            "messages_dropped": self.control.dropped.total(),
-            "clients_refused": sum(self.bus.door.refused.values()) if self.bus.door else 0,
-        }
+        counted = {"alarms": self.alarms, "messages_dropped": self.control.dropped.total()}
+        refused = sum(self.bus.door.refused.values()) if self.bus.door else 0
+        return counters(self.state) | counted | {"clients_refused": refused}
 
     def reading(self) -> Reading:
         """What a scrape finds."""
@@ -328,22 +320,12 @@ class Bridge:
         counts = (self.state.triggers, self.state.passed, self.state.rejected)
         self._guarded(lambda: self.plc.status(LineStatus(self._beat, int(state), *counts)))
 
-    # --- who is there ---
-
-    def _missing(self, now_ns: int) -> list[str]:
-        missing = [] if self.peers.inspectors(now_ns) else ["inspector"]
-        missing += self.peers.captures_missing(now_ns)
-        silence_ns = self.config.supervisor.silent_s * 1000 * MS  # it tells nothing while it compresses a panel
-        said_ns = self._archived_ns
-        is_kept = self.archive is None or (said_ns is not None and now_ns - said_ns < silence_ns)
-        return missing if is_kept else [*missing, "archiver, which cannot keep evidence"]
-
     def _line_state(self, now_ns: int) -> LineState:
         if self.halting:
             return LineState.HALTED
         if not self.state.ledger_ok:
             return LineState.ERROR
-        if self._missing(now_ns):
+        if self.peers.missing(now_ns):
             return LineState.ERROR if self.was_ready else LineState.INITIALIZED
         self.was_ready = True
         return LineState.CONTINUOUS_EXECUTION if self.state.triggers else LineState.READY

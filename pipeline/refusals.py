@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import BaseModel
 
 from engines.recipe import Golden, Recipe
+from engines.scoring import own_map
 from pipeline.config import LineConfig
 from pipeline.errors import ConfigError
 
@@ -53,10 +54,13 @@ def _check_smallest_defect(recipe: Recipe) -> None:
 
 
 def _area_px(recipe: Recipe, golden: Golden) -> int:
-    """Of the panel; of the network's input where the recipe does not know how large its panels are."""
+    """Of the panel; of the network's input where the recipe does not know how large its panels are.
+
+    Of a recipe in tiles the golden map is a tile's, and the defect is mirrored over it: the piece's own part counts.
+    """
     geometry, limits = recipe.manifest.geometry, recipe.manifest.limits
     cell = limits.cell_px or geometry.height * geometry.width / golden.map.size
-    return round(cell * max(int((golden.map > limits.pixel).sum()), 1))
+    return round(cell * max(int((own_map(golden, recipe.manifest) > limits.pixel).sum()), 1))
 
 
 def _zones(config: LineConfig, recipe: Recipe) -> Iterator[str]:

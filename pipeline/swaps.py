@@ -136,7 +136,11 @@ class Swaps:
         formers = [row.former for row in self.rows.values() if row.former and row.former.recipe]
         places |= {former.recipe: str(former.path) for former in formers}
         used = {expected.recipe for expected in state.terms.recipes.values()}
-        recipes = [RecipeAt(recipe=recipe, path=path, used=recipe in used) for recipe, path in places.items()]
+        next = {pending.expected.recipe for pending in coming if pending.expected}
+        recipes = [
+            RecipeAt(recipe=recipe, path=path, used=recipe in used, coming=recipe in next)
+            for recipe, path in places.items()
+        ]
         return Wanted(station=self.config.station, recipes=tuple(recipes))
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
 """What do tiles cost? By hand: `python tests/bench/tiling.py [--channels N] [--side PX] [--method M] [--threads N]`.
 
 One panel goes in turns through the network as a whole, through the same network in tiles, and through a detector around
-those tiles (gather, stitching, score, mask) without and with the golden row that travels in every batch. The weights
-are untaught, which changes no time. Figures are pixels of the panel a second, the halo not counted; peak memory is that
-of a process of its own that ran one panel. ONNX Runtime, fp32.
+those tiles (gather, stitching, score, mask) without and with the golden row that travels in every batch, `--panels` of
+them at once. That row is a whole tile, shared by all tiles of the panels that are ready. The weights are untaught,
+which changes no time. Figures are pixels of the panel a second, the halo not counted; peak memory is that of a process
+of its own that ran this once. ONNX Runtime, fp32.
 """
 
 import json
@@ -47,6 +48,7 @@ def main(
     method: Annotated[str, typer.Option()] = methods.PRODUCTION,
     teacher: Annotated[str, typer.Option()] = "resnet18",
     threads: Annotated[int, typer.Option(min=1)] = 2,
+    panels: Annotated[int, typer.Option(min=1, help="at once, for the detector")] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 10,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     folder: Annotated[Path | None, typer.Option(help="of a run that is measured; set by itself")] = None,
@@ -55,17 +57,17 @@ def main(
     """Time them in turns and print the table."""
     panel = pictured(channels, side)
     if only and folder:
-        with running(folder, only, panel, threads) as run:
+        with running(folder, only, panel, threads, panels) as run:
             run()
         status = Path("/proc/self/status").read_text()  # getrusage would count the parent's memory before the fork
         print(int(status.split("VmHWM:")[1].split()[0]) // 1024)  # noqa: T201
         return
     with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
         geometry = prepared(Path(place), method, teacher, panel)
-        runs = {name: opened.enter_context(running(Path(place), name, panel, threads)) for name in VARIANTS}
-        seconds = timed(runs, rounds)
-        memory = {name: peak_mb(name, Path(place), channels, side, threads) for name in VARIANTS}
-    title = f"{method} with {teacher}, {channels} x {side} x {side}, {threads} threads"
+        runs = {name: opened.enter_context(running(Path(place), name, panel, threads, panels)) for name in VARIANTS}
+        seconds = timed(runs, rounds, panels)
+        memory = {name: peak_mb(name, Path(place), channels, side, threads, panels) for name in VARIANTS}
+    title = f"{method} with {teacher}, {channels} x {side} x {side}, {threads} threads, detector {panels} at once"
     tile = f"tiles of {geometry.height} x {geometry.width}, halo {geometry.halo}"
     cost = f"{tile}, {tiles.extra(geometry, (side, side)):.0%} extra pixels"
     rows = figures(seconds, memory, side * side)
@@ -95,8 +97,8 @@ def prepared(folder: Path, method: str, teacher: str, panel: NDArray[np.uint8]) 
     facts = told(geometry, len(panel), method, small)
     piece = np.random.default_rng(1).integers(0, 255, (len(panel), PIECE, PIECE), np.uint8)
     with open_detector(recipe.write(made, facts | {"limits": limits(1e6)}), threads=1, max_batch=2) as detector:
-        (found,) = detector.inspect([piece])
-    recipe.write_golden(made, (Golden("defect_0", True, piece, found.score, found.map),))
+        [(found, map)] = detector.inspect_golden([piece])
+    recipe.write_golden(made, (Golden("defect_0", True, piece, found.score, map),), half=True)
     recipe.write(made, facts | {"limits": limits(found.score / 2)})
     return geometry
 
@@ -129,8 +131,10 @@ def limits(image: float) -> Limits:
 
 
 @contextmanager
-def running(folder: Path, name: str, panel: NDArray[np.uint8], threads: int) -> Iterator[Callable[[], Any]]:
-    """What does one panel's work."""
+def running(
+    folder: Path, name: str, panel: NDArray[np.uint8], threads: int, panels: int
+) -> Iterator[Callable[[], Any]]:
+    """What does one panel's work; of the detector, that of `panels`."""
     if name == UNTILED:
         with network(folder / "untiled" / recipe.NETWORK, threads) as whole:
             scaled = np.multiply(panel[None], np.float32(1 / 255))
@@ -143,8 +147,8 @@ def running(folder: Path, name: str, panel: NDArray[np.uint8], threads: int) -> 
             rows = [row[None] for row in gather.rows(panel)]
             yield lambda: [tile.run({INPUT: row}) for row in rows]
         return
-    with detecting(made, name, threads) as inspect:
-        yield lambda: inspect([panel])
+    with detecting(made, name, threads, panels) as inspect:
+        yield lambda: inspect([panel] * panels)
 
 
 @contextmanager
@@ -155,28 +159,29 @@ def network(path: Path, threads: int) -> Iterator[Network]:
 
 
 @contextmanager
-def detecting(made: Recipe, name: str, threads: int) -> Iterator[Callable[..., Any]]:
-    count = tiles.count(made.manifest.geometry, made.manifest.geometry.panel)  # type: ignore[union-attr,arg-type]
+def detecting(made: Recipe, name: str, threads: int, panels: int) -> Iterator[Callable[..., Any]]:
+    count = panels * tiles.count(made.manifest.geometry, made.manifest.geometry.panel)  # type: ignore[union-attr,arg-type]
     with open_detector(made, threads=threads, max_batch=count, proving=name == WHOLE) as detector:
         yield detector.inspect
 
 
-def timed(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, by variant; the first round warms up, and each is told, since a run takes long."""
+def timed(runs: dict[str, Callable[[], Any]], rounds: int, panels: int) -> dict[str, list[float]]:
+    """Seconds a panel of each run, by variant; the first round warms up, and each is told, since a run takes long."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
             began = time.perf_counter()
             run()
-            passed = time.perf_counter() - began
+            passed = (time.perf_counter() - began) / (panels if name in (BARE, WHOLE) else 1)
             CONSOLE.print(f"round {number}: {name} {passed:.2f} s")
             if number:
                 taken[name].append(passed)
     return taken
 
 
-def peak_mb(name: str, folder: Path, channels: int, side: int, threads: int) -> int:
+def peak_mb(name: str, folder: Path, channels: int, side: int, threads: int, panels: int) -> int:
     words = ["--only", name, "--folder", folder, "--channels", channels, "--side", side, "--threads", threads]
+    words += ["--panels", panels]
     command = [sys.executable, __file__, *map(str, words)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 

@@ -15,7 +15,7 @@ from calibration.scores import Scores
 from engines import recipe as recipes
 from engines.detector import open_detector
 from engines.errors import RecipeError, TaktError, UsageError
-from engines.recipe import Golden, Promise, Recipe
+from engines.recipe import Golden, Promise, Recipe, Tiles
 from engines.zones import TopMean, Zones
 from pipeline.cli_limits import register
 
@@ -103,6 +103,18 @@ def test_zones_set_the_limit_from_what_is_inspected(taught: Recipe, tmp_path: Pa
     back = relimit(made, Wish(everywhere=True), tmp_path / "back").recipe
     assert back.manifest.limits.zones is None
     assert back.manifest.limits.image == pytest.approx(image_limit(seen().scores, promise)[0], abs=1e-3)
+
+
+def test_a_golden_panel_that_is_a_whole_panel_of_one_tile_has_zones_too(taught: Recipe, tmp_path: Path) -> None:
+    """What the line would hold its engine against: none of these defects shows where anybody looks."""
+    one = Tiles(height=32, width=32, halo=0, grid=4, panel=(32, 32), piece=(32, 32))
+    kept = {name: value for name, value in taught.manifest if name not in ("files", "geometry")}
+    tiled = recipes.write(taught.path, kept | {"geometry": one})
+    left = Zones(inspect=RIGHT.ignore)
+    with pytest.raises(UsageError, match="all 2 golden defects would pass"):
+        relimit(tiled, Wish(zones=left), tmp_path / "new")
+    small = recipes.write(tiled.path, kept | {"geometry": one.model_copy(update={"panel": (64, 64)})})
+    relimit(small, Wish(zones=left), tmp_path / "pieces")
 
 
 def test_the_minimum_area_needs_no_scores(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """takt teach --tiles: which tiles, which crops, and a recipe whose limits come from whole panels in tiles."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from calibration.evaluate import evaluate  # noqa: E402
 from calibration.integrity import relearn  # noqa: E402
 from calibration.panels import PanelSet, write_panel  # noqa: E402
 from calibration.relimit import Wish, relimit  # noqa: E402
+from calibration.stack import Stack  # noqa: E402
 from engines import methods, tiles, zones  # noqa: E402
 from engines.detector import open_detector  # noqa: E402
 from engines.errors import PanelError, UsageError  # noqa: E402
@@ -96,9 +98,10 @@ def test_its_golden_panels_are_pieces_that_answer_as_they_did(taught: train.Taug
         assert detector.proves_itself
         detector.prove()
         for one in recipe.golden:
-            (found,) = detector.inspect([one.frames])
+            [(found, map)] = detector.inspect_golden([one.frames])
             assert found.passed != one.defective
             assert found.score == pytest.approx(one.score, rel=1e-4)
+            assert map.shape == one.map.shape == (32, 40), "of the whole tile"
     assert low > 0
 
 
@@ -166,6 +169,15 @@ def test_golden_pieces_stay_within_a_few_megabytes(channels: int) -> None:
     assert min(found.piece) >= 64
 
 
+@pytest.mark.parametrize(("size", "tile"), [((64, 64), 64), ((70, 300), 96), ((64, 1000), 128)])
+def test_golden_pieces_are_never_larger_than_a_tile_nor_smaller_than_what_draws_a_defect(
+    size: tuple[int, int], tile: int
+) -> None:
+    geometry = Tiles(height=tile, width=tile, halo=0, grid=32, panel=size)
+    piece = tiling._piece(geometry, size, np.zeros((1, 1, 1), np.uint8))
+    assert all(64 <= side <= tile for side in piece)
+
+
 def places(count: int, seed: int = 0, number: int = 0) -> list[tuple[int, int]]:
     settings = methods.settings_of(methods.load("mkd"), SHORT | {"schedule": {"image_passes": count}})
     return crops.places(np.zeros((2, *SIZE), np.uint8), settings, 1, crops.rng(seed, number))
@@ -210,6 +222,71 @@ def test_a_rule_for_whole_panels_keeps_its_shares_and_brings_them_to_one() -> No
     assert isinstance(found[1], TopShare) and found[1].share == pytest.approx(13 / (32 * 40))
     assert found[2].weight == 0
     assert np.mean([zones.whole(map, found) for map in maps]) == pytest.approx(1)
+
+
+class Kept:
+    """A model that asks for panels that trained nothing, and says which tiles it was fitted on."""
+
+    keeps_unseen = True
+
+    def __init__(self) -> None:
+        self.training_facts: dict[str, Any] = {}
+        self.fitted: list[set[int]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool) -> None: ...
+
+    def eval(self) -> "Kept":
+        return self
+
+    def fit_output(self, *shown: Any) -> None:
+        self.fitted = [{round(float(one.max()) * 255) for one in batches()} for batches in shown]
+
+
+def numbered(count: int, kept_back: int) -> tuple[tiling.Tiling, np.ndarray]:
+    """Panels each as bright as its number, with two crops of each, and those that are taught."""
+    panels = np.zeros((count, 1, 64, 64), np.uint8) + np.arange(count, dtype=np.uint8)[:, None, None, None]
+    stack = Stack(panels, tuple(map(str, range(count))), 16)
+    geometry = Tiles(height=64, width=64, halo=0, grid=32, panel=(64, 64))
+    crops = Stack(panels.repeat(2, 0), tuple(map(str, range(2 * count))), 16)
+    return tiling.Tiling(geometry, stack, crops, np.arange(count).repeat(2), ""), np.arange(count) >= kept_back
+
+
+def test_outputs_in_tiles_are_fitted_on_panels_that_trained_nothing_where_the_method_asks_for_them() -> None:
+    tiled, taught = numbered(40, 10)
+    model = Kept()
+    kept = tiled.unseen(model, taught)
+    assert kept.sum() == 4 and not (kept & ~taught).any()
+    method = SimpleNamespace(build=lambda channels, settings: model)
+    assert tiled.at_tiles(method, None, model, taught) is model  # type: ignore[arg-type]
+    every, unseen = model.fitted
+    assert unseen == set(np.flatnonzero(kept)) and every <= set(np.flatnonzero(taught)) and len(every) > 4
+    assert model.training_facts["panels_kept_for_output"] == 4
+    np.testing.assert_array_equal(tiled.honest(model, taught), kept)
+    assert not tiled.crops_of(taught & ~kept)[np.repeat(kept, 2)].any()
+
+
+def test_crops_of_panels_that_are_kept_for_the_output_train_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(25):
+        write_panel(tmp_path / "s" / "train" / "good", f"p{number:02}", frames(number), CHANNELS)
+    shown: list[str] = []
+    monkeypatch.setattr(train, "fit", lambda model, material, *more: shown.extend(material.good.names))
+    small = {"height": 64, "width": 64, "teacher": "takt", "student_width": 4, "patch_px": 32, "smooth": 0.3}
+    asked = train.Request(PanelSet(tmp_path / "s"), tmp_path / "r", "fused", small, tiles="128x224")
+    lesson = train._prepared(tmp_path / "work", asked, lambda phase, done, total: None)
+    train._taught(lesson, np.arange(25) == 0, "network")
+    assert {name.split()[0] for name in shown} == {f"p{n:02}" for n in range(1, 25)} - {"p06", "p12", "p18", "p24"}
+
+
+def test_where_panels_are_scarce_or_nobody_asks_all_of_them_train() -> None:
+    tiled, taught = numbered(40, 17)
+    assert not tiled.unseen(Kept(), taught).any()
+    np.testing.assert_array_equal(tiled.honest(Kept(), taught), taught)
+    assert not numbered(40, 0)[0].unseen(SimpleNamespace(), np.ones(40, bool)).any()
 
 
 def test_the_taught_size_costs_what_was_said(taught: train.Taught) -> None:

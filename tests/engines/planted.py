@@ -66,6 +66,15 @@ def row_dependent(network: Network, tensors: Tensors) -> Tensors:
     return answer
 
 
+def wrong_from_row(first: int) -> Fault:
+    def fault(network: Network, tensors: Tensors) -> Tensors:
+        answer = _changed(network, tensors)
+        answer[SCORE][first:] *= np.float32(1.5)
+        return answer
+
+    return fault
+
+
 def row_for_row(network: Network, tensors: Tensors) -> Tensors:
     """Every row gets its neighbour's map; with a batch of one, none."""
     answer = _changed(network, tensors)

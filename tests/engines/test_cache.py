@@ -68,6 +68,11 @@ def test_a_new_version_of_the_library_needs_a_new_certificate(built, monkeypatch
     assert "no certificate" in refused(built)
 
 
+def test_an_update_that_changes_how_frames_become_a_score_needs_a_new_certificate(built, monkeypatch):
+    monkeypatch.setattr("engines.certificate.revision", lambda runtime: "another")
+    assert "no certificate" in refused(built)
+
+
 def test_a_certificate_under_the_name_of_another_engine_is_refused(built):
     path = only(built.cache.folder, "certificates/*.json")
     other = Choice("onnxruntime", "fp32", 2, 1)

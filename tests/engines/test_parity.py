@@ -83,8 +83,14 @@ def test_an_engine_with_a_fault_is_refused(tmp_path, plant, fault, said):
     assert re.search(said, found.reason), found.reason
 
 
-def test_a_fault_of_later_rows_does_not_show_in_batches_of_one(tmp_path, plant):
-    plant(planted.row_dependent)
+@pytest.mark.parametrize("most", [1, 2])
+def test_the_row_beside_the_largest_batch_which_the_golden_defect_takes_is_proven_too(tmp_path, plant, most):
+    plant(planted.wrong_from_row(most))
+    assert not workshop(tmp_path).build(demo(), Choice("planted", "fp32", 1, most)).certificate.granted
+
+
+def test_rows_that_no_batch_has_are_not_asked_for(tmp_path, plant):
+    plant(planted.wrong_from_row(2))
     assert workshop(tmp_path).build(demo(), Choice("planted", "fp32", 1, 1)).certificate.granted
 
 

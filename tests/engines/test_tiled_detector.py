@@ -1,7 +1,6 @@
 """Panels in tiles: any size, each cell answered for once, borders as on the whole panel, dark fields, golden pieces."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,9 @@ from engines.decide import Problem
 from engines.detector import Detector, GeometryError, open_detector
 from engines.errors import EngineError, RecipeError
 from engines.gather import SPECK, Gather
+from engines.parity import judge, prove
 from engines.recipe import Golden, Recipe, Tiles
+from engines.sentinel import map_share
 from engines.zones import TopMean, TopShare, Zones, whole
 
 Make = Callable[..., Recipe]
@@ -108,27 +109,38 @@ def test_zones_count_on_the_stitched_map(make_recipe: Make) -> None:
     frames = np.full((CHANNELS, 100, 200), 50, np.uint8)
     frames[:, :, 150:] = 250
     left = Zones(inspect=(((0, 0), (0.7, 0), (0.7, 1), (0, 1)),))
-    inside = tiled(make_recipe, limits=limits().model_copy(update={"zones": left}))
+    sized = ANY.model_copy(update={"panel": (100, 200)})
+    inside = tiled(make_recipe, sized, limits=limits().model_copy(update={"zones": left}))
     with open_detector(tiled(make_recipe)) as everywhere, open_detector(inside) as within:
         assert not everywhere.inspect([frames])[0].passed
         assert within.inspect([frames])[0].passed
 
 
+def test_zones_without_the_panels_size_are_refused_where_the_recipe_is_made(make_recipe: Make) -> None:
+    left = Zones(inspect=(((0, 0), (0.7, 0), (0.7, 1), (0, 1)),))
+    with pytest.raises(RecipeError, match="zones of a recipe in tiles need the panels' size: teach again"):
+        tiled(make_recipe, limits=limits().model_copy(update={"zones": left}))
+
+
 def test_only_panels_of_the_taught_size_and_golden_pieces_are_inspected(make_recipe: Make) -> None:
     geometry = ANY.model_copy(update={"panel": (60, 80), "piece": (16, 24)})
     with open_detector(tiled(make_recipe, geometry)) as detector:
-        assert len(detector.inspect([noise(60, 80), noise(16, 24)])) == 2
-        with pytest.raises(GeometryError, match=r"taught were panels of 60 x 80 px"):
-            detector.inspect([noise(60, 81)])
+        assert len(detector.inspect([noise(60, 80)])) == len(detector.inspect_golden([noise(16, 24)])) == 1
+        for other in (noise(60, 81), noise(16, 24)):
+            with pytest.raises(GeometryError, match=r"taught were panels of 60 x 80 px"):
+                detector.inspect([other])
+        with pytest.raises(GeometryError, match=r"taught were panels of 16 x 24 px"):
+            detector.inspect_golden([noise(60, 80)])
 
 
 def test_a_piece_may_be_calmer_than_panels_but_not_silent(make_recipe: Make) -> None:
     geometry = ANY.model_copy(update={"panel": (60, 80), "piece": (16, 24)})
     with open_detector(tiled(make_recipe, geometry, limits=limits(low=0.1))) as detector:
-        levels = ((60, 80, 20), (16, 24, 20), (16, 24, 10))
-        found = detector.inspect([np.full((CHANNELS, h, w), level, np.uint8) for h, w, level in levels])
-    assert [one.passed for one in found] == [False, True, False]
-    assert found[0].problem is found[2].problem is Problem.IMPLAUSIBLE
+        (panel,) = detector.inspect([np.full((CHANNELS, 60, 80), 20, np.uint8)])
+        answers = detector.inspect_golden([np.full((CHANNELS, 16, 24), level, np.uint8) for level in (20, 10)])
+    calm, silent = (finding for finding, _ in answers)
+    assert [one.passed for one in (panel, calm, silent)] == [False, True, False]
+    assert panel.problem is silent.problem is Problem.IMPLAUSIBLE
 
 
 def test_a_dark_field_is_no_lost_channel_and_a_lost_one_stays_lost() -> None:
@@ -143,31 +155,108 @@ def test_a_dark_field_is_no_lost_channel_and_a_lost_one_stays_lost() -> None:
     assert all(not tile[0].any() for tile in Gather(CHANNELS, ANY, "uint8").rows(frames))
 
 
-def golden(recipe: Recipe, path: Path, side: tuple[int, int] = (16, 24)) -> None:
-    """Golden pieces with the answers that the engine gives."""
+def mirrored(piece: np.ndarray) -> np.ndarray:
+    """A golden piece over the whole of a tile, cell by cell as a mirror shows it."""
+    rows, columns = (np.arange(SIZE) % (2 * side) for side in piece.shape[1:])
+    rows, columns = (
+        np.minimum(at, 2 * side - 1 - at) for at, side in zip((rows, columns), piece.shape[1:], strict=True)
+    )
+    return piece[:, rows[:, None], columns]
+
+
+def with_golden(recipe: Recipe, side: tuple[int, int] = (16, 24), cells: int = SIZE // 4) -> Recipe:
+    """With golden pieces and the answers that the engine gives; maps of `cells` cells a side."""
     frames = [np.full((CHANNELS, *side), level, np.uint8) for level in (60, 70)]
-    frames[1][:, 4:8, 4:8] = 255
-    maps = [cells_of(each).astype(np.float32) for each in frames]
+    frames[0][:, 4:8, 4:8], frames[1][:, 4:8, 4:8] = 80, 255
+    maps = [cells_of(mirrored(each)).astype(np.float32)[:cells, :cells] for each in frames]
     named = zip(("good_0", "defect_0"), (False, True), frames, maps, strict=True)
-    recipes.write_golden(path, tuple(Golden(n, bad, each, whole(map, RULE), map) for n, bad, each, map in named))
-
-
-def test_a_golden_piece_travels_in_every_batch(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = tiled(make_recipe)
-    golden(recipe, recipe.path)
+    pieces = tuple(Golden(n, bad, each, whole(cells_of(each), RULE), map) for n, bad, each, map in named)
+    recipes.write_golden(recipe.path, pieces, half=True)
     facts = {name: getattr(recipe.manifest, name) for name in type(recipe.manifest).model_fields if name != "files"}
-    with open_detector(recipes.write(recipe.path, facts), max_batch=3) as detector:
+    return recipes.write(recipe.path, facts)
+
+
+Answer = Callable[[np.ndarray], None]
+
+
+def planted(detector: Detector, monkeypatch: pytest.MonkeyPatch, harm: Answer) -> None:
+    """From now on the network's maps [n, h, w] are as `harm` leaves them."""
+    run = detector._network.run
+
+    def sick(tensors: Any) -> Any:
+        answer = {name: each.copy() for name, each in run(tensors).items()}
+        harm(answer["map"])
+        return answer
+
+    monkeypatch.setattr(detector._network, "run", sick)
+
+
+def silent(maps: np.ndarray) -> None:
+    maps[:] = 0
+
+
+def beside_the_piece(maps: np.ndarray) -> None:
+    """Nothing is seen where a golden piece does not lie, but what is lowest."""
+    maps[:, 4:] = maps.min(axis=(1, 2), keepdims=True)
+
+
+def at_the_last_column(maps: np.ndarray) -> None:
+    maps[:, :, -1] *= 2
+
+
+HARMS = pytest.mark.parametrize("harm", [silent, beside_the_piece, at_the_last_column], ids=lambda one: one.__name__)
+
+
+@HARMS
+def test_a_golden_piece_travels_in_every_batch_and_shows_every_part_of_a_tile(
+    make_recipe: Make, monkeypatch: pytest.MonkeyPatch, harm: Answer
+) -> None:
+    with open_detector(with_golden(tiled(make_recipe)), max_batch=3) as detector:
         detector.prove()
         frames = noise(60, 60)
         np.testing.assert_allclose(detector.inspect([frames])[0].map, cells_of(frames), atol=1e-5)
-        run = detector._network.run
-
-        def sick(tensors: Any) -> Any:
-            return {name: np.zeros_like(each) for name, each in run(tensors).items()}
-
-        monkeypatch.setattr(detector._network, "run", sick)
+        planted(detector, monkeypatch, harm)
         with pytest.raises(EngineError, match="golden defect"):
             detector.inspect([frames])
+
+
+@HARMS
+def test_an_engine_that_is_wrong_in_any_part_of_a_tile_is_not_granted(
+    make_recipe: Make, monkeypatch: pytest.MonkeyPatch, harm: Answer
+) -> None:
+    recipe = with_golden(tiled(make_recipe))
+    with open_detector(recipe, max_batch=1, proving=False) as detector:
+        assert judge(prove(detector, recipe.golden), recipe.manifest.limits).granted
+        planted(detector, monkeypatch, harm)
+        found = judge(prove(detector, recipe.golden), recipe.manifest.limits)
+    assert not found.granted and (harm is silent or found.reason.startswith("the map of"))
+
+
+def test_golden_panels_with_maps_of_pieces_are_asked_for_anew(make_recipe: Make) -> None:
+    recipe = with_golden(tiled(make_recipe), cells=4)
+    said = r"golden panel \w+_0 has a map of \(4, 4\), not \(8, 8\): teach again"
+    with pytest.raises(EngineError, match=said), open_detector(recipe):
+        pass
+    with open_detector(recipe, proving=False) as detector, pytest.raises(EngineError, match=said):
+        prove(detector, recipe.golden)
+
+
+def test_a_golden_panel_of_several_tiles_is_refused_where_it_is_read(make_recipe: Make) -> None:
+    with pytest.raises(RecipeError, match="golden panel good_0 is 16 x 40 px, a tile 32 x 32: teach again"):
+        _ = with_golden(tiled(make_recipe), (16, 40)).golden
+
+
+@given(some.integers(1, 40), some.integers(1, 40))
+def test_a_map_is_off_by_as_much_as_in_its_worst_part(rows: int, columns: int) -> None:
+    reference = np.random.default_rng(rows).random((40, 40)).astype(np.float32)
+    assert map_share(reference, reference, (rows, columns)) == 0
+    wrong = reference.copy()
+    wrong[:rows, :columns] = reference.min()
+    parts = map_share(wrong, reference, (rows, columns))
+    assert parts >= map_share(wrong, reference, (40, 40)) * 0.999
+    assert parts > 0.2 or rows * columns < 40
+    wrong[0, 0] = np.nan
+    assert not map_share(wrong, reference, (rows, columns)) <= 0.2
 
 
 def test_tiles_need_a_rule_and_make_a_recipe_of_format_3(make_recipe: Make) -> None:

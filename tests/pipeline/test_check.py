@@ -8,16 +8,18 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from line.toy_line import CHANNELS, camera, write_recipe
 
 from engines import recipe as recipes
 from engines.errors import TaktError
+from engines.recipe import Golden, Tiles
 from engines.zones import TopMean, Zones
 from pipeline.bench import storm
 from pipeline.check import check_line
 from pipeline.config import check_timing, load
-from pipeline.refusals import refuse
+from pipeline.refusals import _area_px, refuse
 
 LineFile = Callable[..., Path]
 DEMO_LINE = Path(__file__).parents[2] / "pipeline" / "demo" / "line.toml"
@@ -198,6 +200,15 @@ def test_a_minimum_area_that_hides_a_golden_defect_is_refused(tmp_path: Path) ->
     with pytest.raises(TaktError, match="larger than its smallest golden defect"):
         list(refuse(config, {1: blunt}, []))
     assert list(refuse(config, {1: demo}, [])) == []
+
+
+def test_a_defect_that_is_mirrored_over_a_tile_is_as_large_as_one_of_it(tmp_path: Path) -> None:
+    one = Tiles(height=32, width=32, halo=0, grid=4, panel=(64, 64), piece=(16, 16))
+    write_recipe(tmp_path / "tiled", geometry=one, score=(TopMean(cells=1, weight=1.0),))
+    tiled = recipes.load(tmp_path / "tiled")
+    map = np.pad(np.eye(4, dtype=np.float32), (0, 4), "symmetric")
+    golden = Golden("defect_0", True, np.zeros((2, 16, 16), np.uint8), 1.0, map)
+    assert _area_px(tiled, golden) == 4 * 16, "four cells of 16 px each"
 
 
 def zoned(tmp_path: Path, edge: float) -> Path:

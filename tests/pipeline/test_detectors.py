@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,13 @@ from engines import recipe as recipes
 from engines.decide import Problem
 from engines.detector import GeometryError
 from engines.errors import EngineError
-from engines.recipe import Golden
+from engines.recipe import Golden, Tiles
+from engines.zones import TopMean
 from pipeline import detectors as module
 from pipeline.config import load
 from pipeline.detectors import Detectors, open_detectors
 from pipeline.messages import RecipeAt, Wanted
-from pipeline.rehearsal import rehearse
+from pipeline.rehearsal import Seen, rehearse, try_on
 
 SET = np.full((2, toy_line.FRAME_PX, toy_line.FRAME_PX), 44, np.uint8)
 
@@ -95,6 +97,88 @@ def test_only_what_panels_may_name_has_to_prove_itself_while_the_line_is_idle(
     assert held.used() == [held[first.recipe]]
 
 
+def coming(place: RecipeAt) -> RecipeAt:
+    return place.model_copy(update={"coming": True})
+
+
+def kept(held: Detectors, recipe: Path, folder: Path) -> tuple[RecipeAt, RecipeAt]:
+    """The line's own recipe, in use, and another one that was before it."""
+    own, former = others(recipe, folder, 1)
+    want(held, own, former)
+    until(held, lambda: former.recipe in held)
+    want(held, own, former)
+    return own, former
+
+
+def names(held: Detectors) -> list[str]:
+    return [one.recipe for one in held.loaded()]
+
+
+def proving(held: Detectors, place: RecipeAt, prove: Callable[[], None]) -> None:
+    """From now on the detector of `place` proves itself by `prove`."""
+    vars(held[place.recipe]).update(prove=prove, _sentinel=object())
+
+
+def blind() -> None:
+    raise EngineError("does not see it")
+
+
+def test_a_kept_recipe_takes_over_only_once_it_has_proven_itself_anew(
+    held: Detectors, recipe: Path, tmp_path: Path
+) -> None:
+    own, former = kept(held, recipe, tmp_path)
+    proofs: list[bool] = []
+    proving(held, former, lambda: proofs.append(former.recipe in names(held)))
+    held.turn(frozenset())
+    assert names(held) == [own.recipe] and not proofs
+    want(held, own, coming(former))
+    assert names(held) == [own.recipe], "its proof of then is none of now"
+    held.turn(frozenset({former.recipe}))
+    assert not held._busy, "a panel in flight names it: the loop may run it"
+    until(held, lambda: former.recipe in names(held))
+    assert proofs == [False]
+    want(held, former.model_copy(update={"used": True}), own.model_copy(update={"used": False}))
+    assert names(held) == [former.recipe]
+    want(held, own, former)
+    assert names(held) == []
+    until(held, lambda: names(held) == [own.recipe])
+
+
+def test_a_kept_recipe_that_fell_sick_is_opened_anew_before_it_takes_over(
+    held: Detectors, recipe: Path, tmp_path: Path
+) -> None:
+    own, former = kept(held, recipe, tmp_path)
+    sick = held[former.recipe]
+    proving(held, former, blind)
+    want(held, own, coming(former))
+    until(held, lambda: former.recipe in names(held))
+    assert held[former.recipe] is not sick and not held.refused
+
+
+def test_kept_recipes_prove_themselves_now_and_then_while_the_line_is_idle(
+    held: Detectors, recipe: Path, tmp_path: Path
+) -> None:
+    own, first, second = others(recipe, tmp_path, 2)
+    want(held, own, first, second)
+    until(held, lambda: len(held) == 3)
+    want(held, own, first, second)
+    proofs: list[str] = []
+    for one in (own, first, second):
+        proving(held, one, lambda name=one.recipe: proofs.append(name))
+    for number in range(4):
+        held.ask_kept(number * module.KEPT_NS + module.KEPT_NS)
+        held.ask_kept(number * module.KEPT_NS + module.KEPT_NS)
+        until(held, lambda: not held._busy)
+        held.ask_kept(number * module.KEPT_NS + module.KEPT_NS + 1)
+    assert proofs == sorted([first.recipe, second.recipe]) * 2
+    sick = held[first.recipe]
+    proving(held, first, blind)
+    proving(held, second, blind)
+    held.ask_kept(5 * module.KEPT_NS)
+    until(held, lambda: not held._busy and len(held) == 3)
+    assert held[first.recipe] is not sick and not held.refused, "it was opened anew"
+
+
 def test_before_the_bridge_has_spoken_nothing_is_closed(held: Detectors) -> None:
     held.turn(frozenset())
     assert len(held) == 1
@@ -121,19 +205,45 @@ def test_it_is_tried_on_a_copy_of_the_newest_set(
 ) -> None:
     monkeypatch.setattr(module, "SEEN_S", 20.0)
     tried: list[Any] = []
-    monkeypatch.setattr(module, "rehearse", lambda detector, recipe, seen: tried.append(seen))
+    monkeypatch.setattr(module, "try_on", lambda detector, seen: tried.append(seen) or True)
     own, first = others(recipe, tmp_path, 1)
-    held.offer(SET)
+    held.offer(SET, "toy")
     want(held, own, first)
     pixels = SET.copy()
     held.turn(frozenset())
-    held.offer(pixels)
+    held.offer(pixels, "toy")
     pixels[:] = 0  # its slot goes back
-    held.offer(pixels)
+    held.offer(pixels, "toy")
     until(held, lambda: first.recipe in held)
     [seen] = tried
-    np.testing.assert_array_equal(seen, SET)
+    np.testing.assert_array_equal(seen.pixels, SET)
     assert not held.hungry
+
+
+def test_sets_of_another_product_that_do_not_fit_are_passed_over_until_one_fits(
+    held: Detectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe in tiles takes panels of one size; the line shows those of two products in turn."""
+    monkeypatch.setattr(module, "SEEN_S", 20.0)
+    tried: list[tuple[int, bool]] = []
+
+    def watched(detector: Any, seen: Seen) -> bool:
+        tried.append((seen.pixels.shape[1], fits := try_on(detector, seen)))
+        return fits
+
+    monkeypatch.setattr(module, "try_on", watched)
+    geometry = Tiles(height=32, width=32, halo=0, grid=4, panel=(96, 96))
+    name = toy_line.write_recipe(tmp_path / "tiled", geometry=geometry, score=(TopMean(cells=1, weight=1.0),))
+    want(held, RecipeAt(recipe=name, path=str(tmp_path / "tiled"), used=False, coming=True))
+    sets = cycle([SET[:, :64], SET[:, :72], SET])
+
+    def shown() -> bool:
+        if held.hungry and held._seen.empty():
+            held.offer(next(sets), "another")
+        return name in held
+
+    until(held, shown)
+    assert tried == [(64, False), (72, False), (96, True)] and not held.refused
 
 
 @pytest.mark.parametrize(
@@ -209,7 +319,9 @@ def stand_in(**changes: Any) -> Any:
         "check": lambda panel: None,
         "integrity": lambda panel: None,
         "inspect": lambda panels: [found],
+        "inspect_golden": lambda panels: [(found, None)],
         "reference": lambda golden: golden.score,
+        "manifest": SimpleNamespace(product="toy"),
     }
     return SimpleNamespace(**known | changes)
 
@@ -226,8 +338,9 @@ def raising(error: Exception) -> Callable[..., None]:
     return fails
 
 
-def finding(score: float, problem: Problem | None = None) -> Callable[..., Any]:
-    return lambda panels: [SimpleNamespace(score=score, problem=problem)]
+def finding(score: float, problem: Problem | None = None) -> dict[str, Any]:
+    found = SimpleNamespace(score=score, problem=problem)
+    return {"inspect": lambda panels: [found], "inspect_golden": lambda panels: [(found, None)]}
 
 
 @contextmanager
@@ -237,9 +350,10 @@ def refused(says: str) -> Iterator[None]:
 
 
 def test_a_recipe_that_can_do_what_it_must_takes_over() -> None:
-    rehearse(stand_in(), golden(0.2), SET)
-    rehearse(stand_in(proves_itself=False, prove=raising(EngineError("never"))), golden(0.2), None)
-    rehearse(stand_in(inspect=finding(0.9)), golden(0.9), SET)
+    rehearse(stand_in(), golden(0.2))
+    rehearse(stand_in(proves_itself=False, prove=raising(EngineError("never"))), golden(0.2))
+    rehearse(stand_in(**finding(0.9)), golden(0.9))
+    assert try_on(stand_in(), Seen(SET, "toy"))
 
 
 @pytest.mark.parametrize(
@@ -247,16 +361,32 @@ def test_a_recipe_that_can_do_what_it_must_takes_over() -> None:
     [
         ({"warm": raising(EngineError("cold"))}, "cold"),
         ({"prove": raising(EngineError("blind"))}, "blind"),
-        ({"check": raising(GeometryError("too small"))}, "too small"),
-        ({"inspect": finding(0.9)}, "golden panel bad_1 scores 0.9, its reference is 0.2"),
-        ({"inspect": finding(float("nan"))}, "golden panel bad_1 scores nan"),
-        ({"inspect": finding(0.2, Problem.NOT_FINITE)}, "no usable answer to the newest set"),
+        (finding(0.9), "golden panel bad_1 scores 0.9, its reference is 0.2"),
+        (finding(float("nan")), "golden panel bad_1 scores nan"),
     ],
 )
 def test_one_that_cannot_is_refused(changes: dict[str, Any], says: str) -> None:
     with refused(says):
-        rehearse(stand_in(**changes), golden(0.2), SET)
+        rehearse(stand_in(**changes), golden(0.2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"check": raising(GeometryError("too small"))}, "too small"),
+        (finding(0.2, Problem.NOT_FINITE), "no usable answer to the newest set"),
+    ],
+)
+def test_a_set_of_its_own_product_must_be_inspected_and_of_another_one_none(changes: dict[str, Any], says: str) -> None:
+    with refused(says):
+        try_on(stand_in(**changes), Seen(SET, "toy"))
+    assert try_on(stand_in(**changes), Seen(SET, "another")) == ("check" not in changes)
+
+
+def test_an_engine_that_fails_on_a_set_of_another_product_is_refused_all_the_same() -> None:
+    with refused("golden defect"):
+        try_on(stand_in(inspect=raising(EngineError("the golden defect scores 0"))), Seen(SET, "another"))
 
 
 def test_a_panel_of_another_product_before_the_cameras_is_no_reason_to_refuse_it() -> None:
-    rehearse(stand_in(inspect=finding(0.4, Problem.IMPLAUSIBLE)), golden(0.4), SET)
+    assert try_on(stand_in(**finding(0.4, Problem.IMPLAUSIBLE)), Seen(SET, "toy"))

@@ -94,7 +94,7 @@ def test_a_stage_that_is_not_ready_is_not_there(tmp_path: Path) -> None:
     peers = Peers(station(tmp_path))
     peers.heard(sign("inspector", ready=False), NOW)
     peers.heard(sign("capture_top", ready=False), NOW)
-    assert peers.inspectors(NOW) == [] and peers.captures_missing(NOW) == ["capture_top"]
+    assert peers.inspectors(NOW) == [] and peers.missing(NOW) == ["inspector", "capture_top"]
 
 
 def test_panels_stay_with_one_inspector_until_it_is_lost(tmp_path: Path) -> None:

@@ -148,12 +148,13 @@ def test_it_is_asked_for_held_and_takes_over(bridge: Bridge, second: Path) -> No
     assert bridge.wanted() == [old]
     new = bridge.ask(second, "w1")
     assert bridge.until(lambda: bridge.row.reason == "inspector is opening it") == []
+    assert [one.coming for one in bridge.port.said[-1].recipes] == [False, True]
     assert bridge.wanted() == [old, new] and (bridge.row.wish, bridge.row.place.recipe) == ("w1", old)
     [switched] = arrives(bridge, second)
     assert (switched.number, switched.expected.recipe, switched.expected.limit) == (1, new, 0.3)
     assert (bridge.row.state, bridge.row.place.path) == ("running", second)
     assert bridge.wanted() == [new, old], "the former is kept, the way back is short"
-    assert [one.used for one in bridge.port.said[-1].recipes] == [True, False]
+    assert [(one.used, one.coming) for one in bridge.port.said[-1].recipes] == [(True, False), (False, False)]
 
 
 def test_who_refuses_it_keeps_what_is_in_use(bridge: Bridge, second: Path) -> None:

@@ -1,7 +1,8 @@
 """Which recipe a line uses: the wish, the line file's last word, and what survives whom."""
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,26 @@ class Shop:
 
     def in_use(self) -> Path:
         return wishes.resolved(self.config)[1].place.path
+
+    @property
+    def place_of_first(self) -> Place:
+        return Place(path=self.first, recipe=recipes.load(self.first).hash)
+
+
+@contextmanager
+def running(shop: Shop, row: Row) -> Iterator[None]:
+    """The line runs, and its one number stands like this."""
+    config = shop.config
+    config.run_dir.mkdir()
+    config.state.mkdir(exist_ok=True)
+    try:
+        wishes.stand(config, {1: row})
+        with config.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    finally:
+        wishes.standing_file(config).unlink()
+        config.run_dir.rmdir()
 
 
 @pytest.fixture
@@ -87,17 +108,9 @@ def test_what_is_in_use_need_not_be_asked_for(shop: Shop) -> None:
 def test_who_asks_for_what_is_in_use_takes_back_what_was_asked_for_and_never_came(shop: Shop, tmp_path: Path) -> None:
     """The line runs with the first, and a command that was killed has left the wish for the second."""
     shop.use(shop.second)
-    first = Place(path=shop.first, recipe=recipes.load(shop.first).hash)
-    shop.config.run_dir.mkdir()
-    try:
-        wishes.stand(shop.config, {1: Row(place=first, state="refused", reason="why")})
-        with shop.config.lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(StageError, match="not in use after"):
-                shop.use(shop.first)
-    finally:
-        wishes.standing_file(shop.config).unlink()
-        shop.config.run_dir.rmdir()
+    refused = Row(place=shop.place_of_first, state="refused", reason="why")
+    with running(shop, refused), pytest.raises(StageError, match="not in use after"):
+        shop.use(shop.first)
     assert shop.in_use() == shop.first
 
 
@@ -117,8 +130,9 @@ def test_a_damaged_recipe_is_not_asked_for(shop: Shop, harm: Callable[[Path], ob
 
 
 def test_what_does_not_fit_the_line_is_not_asked_for(shop: Shop, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the line file has no recipe 2"):
-        shop.use(shop.second, number=2)
+    for ask in (lambda: shop.use(shop.second, number=2), lambda: asking.back(shop.config, 2)):
+        with pytest.raises(UsageError, match=r"^the line file has no recipe 2; it has 1: add it there$"):
+            ask()
     one_channel = tmp_path / "one"
     toy_line.write_recipe(one_channel, channels=("dark_left_surface",))
     with pytest.raises(ConfigError, match="cameras deliver"):
@@ -129,6 +143,15 @@ def test_what_does_not_fit_the_line_is_not_asked_for(shop: Shop, tmp_path: Path)
     assert shop.in_use() == shop.first
     shop.use(stranger, other_product=True)
     assert shop.in_use() == stranger
+
+
+def test_a_number_that_the_file_has_since_the_line_was_started_is_said_to_be_so(shop: Shop) -> None:
+    text = shop.line.read_text().replace("recipes = { ", f'recipes = {{ "2" = "{shop.second}", ')
+    said = "started before its file had a recipe 2: stop it and start it again"
+    with running(shop, Row(place=shop.place_of_first)):
+        shop.line.write_text(text)
+        with pytest.raises(UsageError, match=said):
+            shop.use(shop.second, number=2)
 
 
 def test_what_the_line_file_does_not_allow_is_not_asked_for(shop: Shop) -> None:
