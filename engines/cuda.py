@@ -1,10 +1,8 @@
 """The CUDA driver: memory, streams, kernels and the primary context by PyCUDA, the rest by cuda-bindings.
 
-No other file imports either of them. PyCUDA has no graphs and no run-time compiler, and its registering of host memory
-fails with numpy 2, so these are taken from cuda-bindings; both act on the primary context, which PyTorch shares. Both
-are imported when first needed: PyCUDA's module loads only where there is a driver.
-
-A context is current in a thread only between entering and leaving `Device.current`; everything below wants that.
+No other file imports either. PyCUDA has no graphs and no run-time compiler, and its registering of host memory fails
+with numpy 2. Both act on the primary context, which PyTorch shares, and both are imported when first needed: PyCUDA
+loads only where there is a driver. Streams, memory and kernels want the context current, see `Device.current`.
 """
 
 import time
@@ -126,6 +124,11 @@ class Stream:
         """Queue: `count` float32 become not a number."""
         with _told("filling memory", self._device):
             self._drv.memset_d32_async(target, NAN_32, count, self._stream)
+
+    def fill_zero(self, target: int, count: int) -> None:
+        """Queue: `count` words of 32 bits become 0."""
+        with _told("filling memory", self._device):
+            self._drv.memset_d32_async(target, 0, count, self._stream)
 
     def launch(self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         """Queue a kernel; `arguments` are numpy scalars, addresses as uint64."""

@@ -1,8 +1,6 @@
 """The kernel's NumPy twin against the path that teaching and the CPU runtimes take; and that the kernel compiles."""
 
 import ctypes
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from processor_card import kernels_here, launched
 
 from engines import kernels, preprocess, tiles
 from engines.errors import EngineError, UsageError
@@ -98,50 +97,9 @@ def test_a_mistake_in_a_kernel_is_one_line() -> None:
     assert "\n" not in str(raised.value)
 
 
-# The kernel's own source on the processor: blocks of one thread, one after the other.
-HOST = """
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <immintrin.h>
-using std::max; using std::min;
-struct Place { unsigned x, y, z; };
-static Place blockIdx, threadIdx, blockDim = {1, 1, 1}, gridDim;
-#define __device__
-#define __global__
-#define __forceinline__ inline
-#define __launch_bounds__(n)
-static int __syncthreads_or(int any) { return any; }
-static void __threadfence() {}
-static unsigned atomicOr(unsigned *at, unsigned bits) { unsigned was = *at; *at |= bits; return was; }
-static unsigned atomicAdd(unsigned *at, unsigned more) { unsigned was = *at; *at += more; return was; }
-static unsigned atomicExch(unsigned *at, unsigned value) { unsigned was = *at; *at = value; return was; }
-#define THREADS 1
-"""
-RUN = """
-extern "C" void run_%(name)s(const void *rows, %(out)s *out, unsigned *seen, unsigned *done, int count, int channels,
-                             int h, int w, float top, float scale) {
-    gridDim = {unsigned((w + PER_THREAD - 1) / PER_THREAD), unsigned(h), unsigned(count * channels)};
-    for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
-        for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-            for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x)
-                %(name)s((const Row *)rows, out, seen, done, channels, h, w, top, scale);
-}
-"""
-
-
 @pytest.fixture(scope="module")
 def on_the_processor(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    if shutil.which("g++") is None:
-        pytest.skip("no C++ compiler")
-    place = tmp_path_factory.mktemp("kernel")
-    runs = [RUN % {"name": f"gather_{one}_float32", "out": "float"} for one in ("uint8", "uint16")]
-    runs += [RUN % {"name": f"gather_{one}_float16", "out": "unsigned short"} for one in ("uint8", "uint16")]
-    (place / "kernel.cpp").write_text("\n".join([HOST, kernels.source(), *runs]))
-    library = place / "kernel.so"
-    options = ["-O1", "-shared", "-fPIC", "-mf16c", "-ffp-contract=off", "-Wno-unknown-pragmas"]
-    subprocess.run(["g++", *options, "-o", str(library), str(place / "kernel.cpp")], check=True)
-    return ctypes.CDLL(str(library))
+    return kernels_here(tmp_path_factory.mktemp("kernel"))
 
 
 @settings(max_examples=40)
@@ -173,10 +131,11 @@ def run_on_processor(
         row["top"], row["left"] = piece.top, piece.left
     batch = np.full((len(pieces), *shape), np.nan, out)
     counters = np.zeros((2, len(pieces) * shape[0]), np.uint32)
-    run = getattr(library, f"run_{preprocess.kernel_name(dtype, out)}")
-    pointers = [ctypes.c_void_p(_address(each)) for each in (rows, batch, counters[0], counters[1])]
-    top, scale = ctypes.c_float(np.iinfo(dtype).max), ctypes.c_float(preprocess.scale_of(dtype))
-    run(*pointers, len(pieces), *shape, top, scale)
+    pointers = [np.uint64(_address(each)) for each in (rows, batch, counters[0], counters[1])]
+    sides = [np.int32(side) for side in shape]
+    top, scale = np.float32(np.iinfo(dtype).max), preprocess.scale_of(dtype)
+    grid = preprocess.grid_of(len(pieces), shape)
+    launched(library, preprocess.kernel_name(dtype, out), grid, (*pointers, *sides, top, scale))
     return batch, counters
 
 
