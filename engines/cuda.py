@@ -6,6 +6,7 @@ loads only where there is a driver. Streams, memory and kernels want the context
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -208,7 +209,13 @@ class Device:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context this thread's."""
+        """Make the context this thread's.
+
+        Raises:
+            LostDeviceError: the card stopped answering before; it is not asked again.
+        """
+        if self.lost:
+            raise LostDeviceError("GPU lost: it stopped answering before; this process has to start anew")
         with _told("entering its context", self):
             self.context.push()
         try:
@@ -311,7 +318,9 @@ def _filled(size: Callable[[Any], Any], read: Callable[[Any, bytes], Any], progr
 def _drv() -> Any:
     """PyCUDA's driver module, initialised."""
     try:
-        drv = import_module("pycuda.driver")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of what the error says
+            drv = import_module("pycuda.driver")
     except ModuleNotFoundError:
         raise UsageError("NVIDIA cards need pycuda and a CUDA compiler: pip install 'takt[tensorrt]'") from None
     except ImportError as error:  # its library needs the driver's
