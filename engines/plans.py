@@ -77,7 +77,7 @@ def compiled(trt: Any, source: Source, max_batch: int, measured: dict[str, bytes
     config.clear_flag(trt.BuilderFlag.TF32)
     for low, high in profiles(max_batch):
         config.add_optimization_profile(_profile(builder, network, low, high))
-    cache = config.create_timing_cache(measured.get("timing", b""))
+    cache = config.create_timing_cache(measured.get("timing", b"")) if measures(trt) else None
     kept = cache is not None and config.set_timing_cache(cache, False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -85,6 +85,11 @@ def compiled(trt: Any, source: Source, max_batch: int, measured: dict[str, bytes
     if kept:
         measured["timing"] = bytes(cache.serialize())
     return bytes(plan)
+
+
+def measures(trt: Any) -> bool:
+    """Whether the library chooses kernels by timing them; TensorRT-RTX does not."""
+    return trt.__name__ == "tensorrt"
 
 
 def log_of(trt: Any) -> Any:

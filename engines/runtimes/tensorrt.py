@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import tensorrt
+import tensorrt  # pyright: ignore[reportMissingImports]
 
 from engines import cuda, lanes, plans
 from engines.lanes import OnCard
