@@ -1,7 +1,7 @@
 """See `deploy/gpu-check`. Standard library alone: each step is a process of its own, which may fail, fall or hang.
 
 DIR gets `passport.json` with every figure, `report.md` with the tables, and one log a step. Exit status: 0 all that
-could run was in order, 1 something that ran was not, 3 there is no NVIDIA card.
+could run was in order, 1 something that ran was not, 3 nothing could: there is no NVIDIA card, or no runtime for it.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def main() -> int:
     measured(check)
     written(check)
     print((check.place / "report.md").read_text())
-    return 1 if check.failed else 0
+    return 1 if check.failed else 0 if check.found["rows"] else 3
 
 
 def measured(check: Check) -> None:

@@ -5,10 +5,10 @@ with numpy 2. Both act on the primary context, which PyTorch shares, and both ar
 loads only where there is a driver. Streams, memory and kernels want the context current, see `Device.current`.
 """
 
-import time
+import atexit
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -17,12 +17,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from engines.device_errors import NO_DEVICE, device_error, timed_out
+from engines.device_errors import NO_DEVICE, device_error
 from engines.errors import DeviceError, EngineError, LostDeviceError, UsageError
+from engines.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 2.0  # a run that takes longer never ends
-FIRST_PATIENCE_S = 120.0  # a first run loads and compiles kernels
-SPIN_S, NAP_S = 0.002, 0.0002
 NAN_32 = 0x7FC00000
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -76,21 +74,6 @@ def driver_version(file: Path = DRIVER) -> str:
     except OSError:
         return ""
     return next((word for word in words if word[0].isdigit() and word.count(".") >= 1), "")
-
-
-def wait_until(done: Callable[[], bool], doing: str, patience_s: float = PATIENCE_S) -> None:
-    """Ask again and again, at first without a pause, since most runs take less than a system's shortest.
-
-    Raises:
-        LostDeviceError: it is not done in time.
-    """
-    began = time.perf_counter()
-    while not done():
-        waited = time.perf_counter() - began
-        if waited > patience_s:
-            raise timed_out(doing, patience_s)
-        if waited > SPIN_S:
-            time.sleep(NAP_S)
 
 
 class Stream:
@@ -224,8 +207,13 @@ class Device:
             self.lost = True
             raise
         finally:
-            if not self.lost:
+            with suppress(Exception):  # of a lost card; one that was not left would have the process aborted at its end
                 _drv().Context.pop()
+
+    def leave(self) -> None:
+        """Let go of the context, at the process's end: PyCUDA by itself would not know that it is the primary one."""
+        if not self.lost:
+            self.context.detach()
 
     def allocate(self, count: int, what: str) -> Any:
         """`count` bytes there; its int() is the address, its `free` gives them back."""
@@ -250,18 +238,16 @@ class Device:
 
     def register(self, memory: NDArray) -> None:
         """Pin memory that is there already, such as a ring; it stays mapped as long as the process lives."""
-        address = memory.ctypes.data
         if self.is_pinned(memory):
             return
-        driver = _bindings("driver")
         with self.current():
-            _check("pinning a ring", driver.cuMemHostRegister(address, memory.nbytes, 0))
-        self._registered[address] = memory.nbytes
+            _check("pinning a ring", _bindings("driver").cuMemHostRegister(memory.ctypes.data, memory.nbytes, 0))
+        self._registered[memory.ctypes.data] = memory.nbytes
 
     def is_pinned(self, memory: NDArray) -> bool:
         """Whether all of it lies in memory that was registered."""
-        first = memory.ctypes.data
-        return any(at <= first and first + memory.nbytes <= at + size for at, size in self._registered.items())
+        first, last = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+        return any(at <= first and last <= at + size for at, size in self._registered.items())
 
     def function(self, cubin: bytes, name: str) -> Any:
         """A kernel of compiled code; the code stays loaded as long as the process lives."""
@@ -284,7 +270,9 @@ def device(number: int = 0) -> Device:
     """
     found = card(number)
     with _told("opening the card"):
-        return Device(found, _drv().Device(number).retain_primary_context())
+        opened = Device(found, _drv().Device(number).retain_primary_context())
+    atexit.register(opened.leave)
+    return opened
 
 
 def compiled(source: str, name: str, arch: str, options: tuple[str, ...] = ()) -> tuple[bytes, str]:

@@ -21,6 +21,7 @@ from engines.errors import EngineError, LostDeviceError
 from engines.keeping import keep_proven, proven
 from engines.rows import Infer, Tensors, WholeBatch
 from engines.runtimes import Source, TensorSpec
+from engines.waiting import FIRST_PATIENCE_S
 
 LANES = 2
 SPARE = 64 << 20  # bytes of the card that are left to kernels and graphs
@@ -104,10 +105,10 @@ class TensorLane:
         """Run each size once, so that nothing is left to be compiled or loaded, and keep it as a graph."""
         for size in sizes(self.max_batch):
             self._queue(size)
-            self.stream.wait(f"warming up for a batch of {size}", cuda.FIRST_PATIENCE_S)
+            self.stream.wait(f"warming up for a batch of {size}", FIRST_PATIENCE_S)
             self._graphs[size] = self.stream.capture(partial(self._queue, size))
             self._graphs[size].launch()
-            self.stream.wait(f"warming up for a batch of {size}", cuda.FIRST_PATIENCE_S)
+            self.stream.wait(f"warming up for a batch of {size}", FIRST_PATIENCE_S)
 
     def free(self) -> None:
         graphs, self._graphs = self._graphs, {}
@@ -120,7 +121,7 @@ class TensorLane:
         context.set_device_memory(workspace, scratch)
         if not context.set_optimization_profile_async(number, self.stream.handle):
             raise EngineError("the network's optimisation profile cannot be set")
-        self.stream.wait("setting a profile", cuda.FIRST_PATIENCE_S)
+        self.stream.wait("setting a profile", FIRST_PATIENCE_S)
         for name, address in {self._entry: self.input, **self._addresses}.items():
             context.set_tensor_address(name, address)
 

@@ -20,6 +20,7 @@ from engines.lanes import LANES, padded, sizes
 from engines.models import model_of
 from engines.rows import Tensors, WholeBatch
 from engines.runtimes import WEIGHTS, Source, TensorSpec
+from engines.waiting import wait_until
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 
@@ -118,7 +119,7 @@ class TorchLane:
 
     def finish(self, rows: int) -> Tensors:
         with _told(f"inspecting a batch of {rows}"):
-            cuda.wait_until(self._stream.query, f"inspecting a batch of {rows}")
+            wait_until(self._stream.query, f"inspecting a batch of {rows}")
         return {name: answer[:rows] for name, answer in self.answers.items()}
 
     def take(self, batch: Any) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from engines import lanes
-from engines.cuda import driver_version, wait_until
+from engines.cuda import driver_version
 from engines.device_errors import MEANINGS, code_in, device_error, other_card, out_of_memory
 from engines.errors import DeviceError, EngineError, LostDeviceError, OutOfDeviceMemoryError, TaktError
+from engines.waiting import wait_until
 
 LOST = (4, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999)
 
