@@ -70,12 +70,14 @@ def engine(answer: dict[str, Any], kind: str, precision: str, place: str) -> Non
         return
     kept = Path(place) / "compiled"
     answer["parity"], answer["rows"] = [_parity(kind, precision, kept)], []
+    _save(answer)
     for name, folder, tiled in _networks(Path(place)):
         try:
             timed = gpu_times.tiles if tiled else gpu_times.batches
             answer["rows"] += timed(name, folder, kind, precision, kept)
         except Exception as error:  # the other networks are told all the same
             answer.setdefault("failed", f"{name}: {_one_line(error)}")
+        _save(answer)
 
 
 def _card() -> dict[str, Any]:
@@ -100,7 +102,7 @@ def _card() -> dict[str, Any]:
 def _rtx() -> dict[str, Any]:
     """Asked by a plan of the demo's network: the library's list of targets may say less than it takes."""
     try:
-        import tensorrt_rtx as rtx
+        rtx: Any = importlib.import_module("tensorrt_rtx")
     except Exception as error:
         return {"accepts": None, "says": _one_line(error)}
     targets = [name for name in rtx.ComputeCapability.__members__ if name.startswith("SM")]
@@ -215,8 +217,12 @@ def _one_line(error: BaseException) -> str:
 STEPS: dict[str, Callable[..., None]] = {"probe": probe, "floors": floors, "networks": networks, "engine": engine}
 
 
+def _save(answer: dict[str, Any]) -> None:
+    Path(sys.argv[1]).write_text(json.dumps(answer, indent=1, default=str) + "\n")
+
+
 def main() -> None:
-    file, step, *arguments = sys.argv[1:]
+    step, *arguments = sys.argv[2:]
     answer: dict[str, Any] = {}
     try:
         STEPS[step](answer, *arguments)
@@ -228,7 +234,7 @@ def main() -> None:
         name = type(error).__name__
         answer["skipped" if name in ("UsageError", "DeviceError") else "failed"] = _one_line(error)
         importlib.import_module("traceback").print_exc()
-    Path(file).write_text(json.dumps(answer, indent=1, default=str) + "\n")
+    _save(answer)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from engines.device_errors import NO_DEVICE, device_error
 from engines.errors import DeviceError, EngineError, LostDeviceError, UsageError
@@ -231,7 +231,7 @@ class Device:
         with _told("asking for its memory", self):
             return _drv().mem_get_info()[0]
 
-    def pinned(self, shape: tuple[int, ...], dtype: str) -> NDArray:
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
         """Host memory that the card reads and writes without a copy in between."""
         with _told("pinning host memory", self):
             return _drv().pagelocked_empty(shape, dtype)

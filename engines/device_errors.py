@@ -68,7 +68,8 @@ def code_in(text: str) -> int | None:
 
 def device_error(doing: str, code: int | None, text: str = "") -> DeviceError:
     """What to raise where the driver answered `code`, or `text` where no number is known, while `doing` something."""
-    known = MEANINGS.get(code_in(text) if code is None else code)
+    code = code_in(text) if code is None else code
+    known = None if code is None else MEANINGS.get(code)
     if known is None:
         return DeviceError(f"GPU, {doing}: {_first_line(text) or f'error {code} of the driver'}")
     if known.lost:

@@ -78,11 +78,12 @@ def compiled(trt: Any, source: Source, max_batch: int, measured: dict[str, bytes
     for low, high in profiles(max_batch):
         config.add_optimization_profile(_profile(builder, network, low, high))
     cache = config.create_timing_cache(measured.get("timing", b"")) if measures(trt) else None
-    kept = cache is not None and config.set_timing_cache(cache, False)
+    if cache is not None:
+        config.set_timing_cache(cache, False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"{source.name}: {trt.__name__} cannot compile it: {log.said('it does not say why')}")
-    if kept:
+    if cache is not None:
         measured["timing"] = bytes(cache.serialize())
     return bytes(plan)
 

@@ -31,7 +31,7 @@ class Usage:
 
 def source(name: str = PREPROCESS) -> str:
     """A kernel file's text."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
 def cubin(arch: str, name: str = PREPROCESS, kept: Path | None = None) -> bytes:

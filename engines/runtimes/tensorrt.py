@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import tensorrt  # pyright: ignore[reportMissingImports]
 
 from engines import cuda, lanes, plans
 from engines.lanes import OnCard
 from engines.runtimes import AS_TAUGHT, Source
+
+LIBRARY: Any = tensorrt
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -16,7 +19,7 @@ FORMS = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-signed"}
 
 def version() -> str:
     """Versions of the installed library and of how networks are compiled with it."""
-    return f"{tensorrt.__version__} revision {plans.REVISION}"
+    return f"{LIBRARY.__version__} revision {plans.REVISION}"
 
 
 def device() -> str:
@@ -32,5 +35,5 @@ def made_from(precision: str) -> str:
 @contextmanager
 def open_network(source: Source, precision: str, threads: int, max_batch: int) -> Iterator[OnCard]:
     """See `engines.runtimes.Runtime`."""
-    with lanes.opened(tensorrt, version(), source, max_batch) as network:
+    with lanes.opened(LIBRARY, version(), source, max_batch) as network:
         yield network

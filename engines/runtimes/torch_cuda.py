@@ -58,7 +58,7 @@ def open_network(source: Source, precision: str, threads: int, max_batch: int) -
     _check_there()
     spec = TensorSpec((len(source.recipe.manifest.channels), geometry.height, geometry.width), "float32")
     with _told(f"opening {source.name} for a batch of {max_batch}"), _exact():
-        lowered(model, precision).to("cuda", memory_format=torch.channels_last)
+        lowered(model, precision).cuda().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         lanes = [TorchLane(model, spec, max_batch) for _ in range(LANES)]
     network = OnTorch(lanes, spec, max_batch)
     try:

@@ -28,11 +28,17 @@ def choice(request: pytest.FixtureRequest) -> tuple[str, str]:
     return kind, precision
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is compiled once for all tests: some libraries take long."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
-def detector(choice: tuple[str, str], tmp_path: Path) -> Iterator[Detector]:
+def detector(choice: tuple[str, str], kept: Path) -> Iterator[Detector]:
     demo = recipes.load(DEMO)
     graph = derive(demo, *choice)
-    with open_detector(demo, *choice, threads=1, max_batch=5, derived=graph, kept=tmp_path) as opened:
+    with open_detector(demo, *choice, threads=1, max_batch=5, derived=graph, kept=kept) as opened:
         opened.warm(1)
         yield opened
 
@@ -49,19 +55,19 @@ def test_panels_answer_as_on_the_processor_in_any_batch(choice: tuple[str, str],
     detector.prove()
 
 
-def test_it_is_granted_a_certificate_by_what_it_says(choice: tuple[str, str], tmp_path: Path) -> None:
+def test_it_is_granted_a_certificate_by_what_it_says(choice: tuple[str, str], kept: Path) -> None:
     demo = recipes.load(DEMO)
     graph = derive(demo, *choice)
-    with open_detector(demo, *choice, derived=graph, proving=False, kept=tmp_path) as detector:
+    with open_detector(demo, *choice, max_batch=5, derived=graph, proving=False, kept=kept) as detector:
         judged = parity.judge(parity.prove(detector, demo.golden), limits_of_golden(demo.manifest))
     assert judged.granted, judged.reason
 
 
-def test_a_second_start_finds_what_was_compiled(choice: tuple[str, str], tmp_path: Path) -> None:
+def test_a_second_start_finds_what_was_compiled(choice: tuple[str, str], kept: Path) -> None:
     demo = recipes.load(DEMO)
     graph = derive(demo, *choice)
     scores = []
     for _ in range(2):
-        with open_detector(demo, *choice, max_batch=2, derived=graph, kept=tmp_path) as detector:
+        with open_detector(demo, *choice, max_batch=5, derived=graph, kept=kept) as detector:
             scores.append([found.score for found in detector.inspect([demo.golden[0].frames, demo.golden[9].frames])])
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)

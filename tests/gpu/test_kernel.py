@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_preprocess import pieces_of, tiled_panels
+from test_preprocess import pieces_of, tiled_panels  # pyright: ignore[reportMissingImports]
 
 from engines import kernels, preprocess
 from engines.cuda import Device, Stream
@@ -44,11 +44,12 @@ def run(device: Device) -> Run:
 
     def gathering(pieces: list[Piece], shape: tuple[int, int, int], dtype: str, out: str) -> NDArray:
         rows, held = np.zeros(len(pieces), ROW), []
-        for piece, row in zip(pieces, rows, strict=True):
+        for number, piece in enumerate(pieces):
             pixels, gain = brought(piece.pixels, held), brought(piece.gain, held)
             height, width = (0, 0) if piece.pixels is None else piece.pixels.shape[1:]
             lives = living(piece, pixels, gain, held)
-            row[()] = (pixels, gain, brought(piece.ready, held), lives, height, width, piece.top, piece.left)
+            entry = pixels, gain, brought(piece.ready, held), lives, height, width, piece.top, piece.left
+            rows[number] = entry
         batch = device.pinned((len(pieces), *shape), out)
         counters = np.zeros(len(pieces) * shape[0], np.uint32)
         table, there, seen, done = (brought(each, held) for each in (rows, batch, counters, counters))
