@@ -117,7 +117,10 @@ def _work(network: Path) -> tuple[int, int, int, int]:
     import onnx
     from onnx import numpy_helper, shape_inference
 
-    graph = shape_inference.infer_shapes(onnx.load(network)).graph
+    model = onnx.load(network)
+    del model.graph.value_info[:]  # shapes with an open batch, in which patches are counted too
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
         each.name: [side.dim_value or 1 for side in each.type.tensor_type.shape.dim]
         for each in (*graph.input, *graph.value_info, *graph.output)
