@@ -167,8 +167,7 @@ class Detector:
         """
         for panel in panels:
             self._fit(panel, self._golden_size)
-        answers = self._inspect(panels, self._feed.golden)
-        return [(finding, finding.map if joined.tile is None else joined.tile) for finding, joined in answers]
+        return [(finding, joined.whole) for finding, joined in self._inspect(panels, self._feed.golden)]
 
     def warm(self, runs: int = 2) -> None:
         """Run every batch size on empty input, so that the first panel is as fast as any."""
@@ -234,10 +233,12 @@ class Detector:
         self.network_calls += 1
         maps, scores = outputs[MAP], outputs[SCORE].tolist()
         if sentinel and batch.at is not None:
-            self._trusted = False
             joined, score = self._joined(sentinel.pieces, [(maps[batch.at], scores[batch.at])])
-            sentinel.verify(score, joined.map if joined.tile is None else joined.tile)
-            self._trusted = True
+            try:
+                sentinel.verify(score, joined.whole)
+            except EngineError:
+                self._trusted = False  # and it stays so, whatever batches under way say
+                raise
         return [(maps[row].copy(), scores[row]) for _, _, row in batch.rows]
 
     def _joined(self, pieces: Pieces, answers: Sequence[tuple[NDArray[np.float32], float]]) -> tuple[Joined, float]:

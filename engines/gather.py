@@ -36,6 +36,11 @@ class Joined:
     extent: Size
     tile: Map | None = None
 
+    @property
+    def whole(self) -> Map:
+        """What is held against a golden panel's reference: all that the network said of it."""
+        return self.map if self.tile is None else self.tile
+
 
 class Pieces(Protocol):
     """One panel of `size` as rows of a batch."""

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import cuda, plans
-from engines.cuda import Device, Graph, Stream
+from engines.cuda import Card, Device, Graph, Stream
 from engines.device_errors import code_in, device_error, other_card, out_of_memory
-from engines.errors import EngineError, LostDeviceError
+from engines.errors import DeviceError, EngineError, LostDeviceError
 from engines.keeping import keep_proven, proven
 from engines.rows import Infer, Tensors, WholeBatch
 from engines.runtimes import Source, TensorSpec
 from engines.waiting import FIRST_PATIENCE_S
 
 LANES = 2
+LEAST_CAPABILITY = {"bf16": (8, 0), "fp8": (8, 9)}
 SPARE = 64 << 20  # bytes of the card that are left to kernels and graphs
 
 
@@ -155,6 +156,18 @@ class OnCard(WholeBatch):
 def size_of(spec: TensorSpec) -> int:
     """Bytes of one row."""
     return prod(spec.shape) * np.dtype(spec.dtype).itemsize
+
+
+def check_precision(precision: str, card: Card) -> None:
+    """Raise where the card does not compute in it.
+
+    Raises:
+        DeviceError: it does not; from which compute capability on cards do.
+    """
+    least = LEAST_CAPABILITY.get(precision, (0, 0))
+    if card.capability < least:
+        own, needed = ("{}.{}".format(*each) for each in (card.capability, least))
+        raise DeviceError(f"{precision} needs compute capability {needed}, {card.name} has {own}: take fp16 or int8")
 
 
 @contextmanager

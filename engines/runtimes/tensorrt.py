@@ -12,9 +12,9 @@ from engines.runtimes import AS_TAUGHT, Source
 
 LIBRARY: Any = tensorrt
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 
-FORMS = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-signed"}
+FORMS = {"fp16": "fp16", "bf16": "bf16", "int8": "int8-signed", "fp8": "fp8"}
 
 
 def version() -> str:
@@ -35,5 +35,6 @@ def made_from(precision: str) -> str:
 @contextmanager
 def open_network(source: Source, precision: str, threads: int, max_batch: int) -> Iterator[OnCard]:
     """See `engines.runtimes.Runtime`."""
+    lanes.check_precision(precision, cuda.card())
     with lanes.opened(LIBRARY, version(), source, max_batch) as network:
         yield network

@@ -50,6 +50,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = 2,
     panels: Annotated[int, typer.Option(min=1, help="at once, for the detector")] = 1,
     rounds: Annotated[int, typer.Option(min=1)] = 10,
+    busy: Annotated[bool, typer.Option("--busy", help="count processor time: others use this machine")] = False,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     folder: Annotated[Path | None, typer.Option(help="of a run that is measured; set by itself")] = None,
     only: Annotated[str | None, typer.Option(help="run this once and print the peak memory; set by itself")] = None,
@@ -65,9 +66,10 @@ def main(
     with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
         geometry = prepared(Path(place), method, teacher, panel)
         runs = {name: opened.enter_context(running(Path(place), name, panel, threads, panels)) for name in VARIANTS}
-        seconds = timed(runs, rounds, panels)
+        seconds = timed(runs, rounds, panels, time.process_time if busy else time.perf_counter)
         memory = {name: peak_mb(name, Path(place), channels, side, threads, panels) for name in VARIANTS}
     title = f"{method} with {teacher}, {channels} x {side} x {side}, {threads} threads, detector {panels} at once"
+    title += ", processor time" * busy
     tile = f"tiles of {geometry.height} x {geometry.width}, halo {geometry.halo}"
     cost = f"{tile}, {tiles.extra(geometry, (side, side)):.0%} extra pixels"
     rows = figures(seconds, memory, side * side)
@@ -165,14 +167,16 @@ def detecting(made: Recipe, name: str, threads: int, panels: int) -> Iterator[Ca
         yield detector.inspect
 
 
-def timed(runs: dict[str, Callable[[], Any]], rounds: int, panels: int) -> dict[str, list[float]]:
+def timed(
+    runs: dict[str, Callable[[], Any]], rounds: int, panels: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds a panel of each run, by variant; the first round warms up, and each is told, since a run takes long."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
+            began = clock()
             run()
-            passed = (time.perf_counter() - began) / (panels if name in (BARE, WHOLE) else 1)
+            passed = (clock() - began) / (panels if name in (BARE, WHOLE) else 1)
             CONSOLE.print(f"round {number}: {name} {passed:.2f} s")
             if number:
                 taken[name].append(passed)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from shutil import copytree
 
@@ -19,11 +20,23 @@ CHOICE = Choice("onnxruntime", "fp32", threads=1, max_batch=1)
 INT8 = Choice("onnxruntime", "int8", threads=1, max_batch=1)
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Choice], Path]:
+    """A folder in which this was built: that takes seconds."""
+
+    @cache
+    def build(choice: Choice) -> Path:
+        folder = tmp_path_factory.mktemp("built")
+        assert workshop(folder).build(demo(), choice).fresh
+        return folder
+
+    return build
+
+
 @pytest.fixture
-def built(tmp_path: Path) -> Workshop:
-    made = workshop(tmp_path)
-    assert made.build(demo(), CHOICE).fresh
-    return made
+def built(once: Callable[[Choice], Path], tmp_path: Path) -> Workshop:
+    copytree(once(CHOICE), tmp_path, dirs_exist_ok=True)
+    return workshop(tmp_path)
 
 
 def refused(made: Workshop, choice: Choice = CHOICE, recipe=None) -> str:
@@ -166,11 +179,10 @@ def _relimited(tmp_path: Path, limit: float):
 
 
 @pytest.fixture
-def quantised(tmp_path: Path) -> Workshop:
+def quantised(once: Callable[[Choice], Path], tmp_path: Path) -> Workshop:
     pytest.importorskip("onnx", reason="needs the extra [int8]")
-    made = workshop(tmp_path)
-    made.build(demo(), INT8)
-    return made
+    copytree(once(INT8), tmp_path, dirs_exist_ok=True)
+    return workshop(tmp_path)
 
 
 def test_a_graph_is_derived_once_and_loaded_from_the_cache(quantised, monkeypatch):

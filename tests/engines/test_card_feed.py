@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,3 +149,25 @@ def test_an_overlap_keeps_order_and_leaves_nothing_under_way() -> None:
 
 def test_tiles_are_of_any_size() -> None:
     assert ANY.panel is None  # what these tests rest on
+
+
+def test_a_golden_defect_that_was_not_seen_counts_though_the_next_batch_saw_it(
+    library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = recipes.load(DEMO)
+    with on_card(library, demo, 1) as (card, network):
+        inner, runs = network.lanes[0].finish, iter([True])
+
+        def sick(rows: int) -> Any:
+            answer = dict(inner(rows))
+            return {**answer, "score": answer["score"] * 0} if next(runs, False) else answer
+
+        monkeypatch.setattr(network.lanes[0], "finish", sick)
+        panels = [one.frames for one in demo.golden[:3]]  # three batches, two under way at once
+        with pytest.raises(EngineError, match="golden defect"):
+            card.inspect(panels)
+        assert not any(lane.under_way for lane in network.lanes)
+        with pytest.raises(EngineError, match="has not proven itself since"):
+            card.inspect(panels)
+        card.prove()
+        assert len(card.inspect(panels)) == 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engines import lanes
-from engines.cuda import driver_version
+from engines.cuda import Card, driver_version
 from engines.device_errors import MEANINGS, code_in, device_error, other_card, out_of_memory
 from engines.errors import DeviceError, EngineError, LostDeviceError, OutOfDeviceMemoryError, TaktError
 from engines.waiting import wait_until
@@ -64,6 +64,14 @@ def test_an_engine_of_another_card_names_both() -> None:
     old = lanes.refused("n", "tensorrt", "CUDA driver version is insufficient for CUDA runtime version", "NVIDIA B")
     assert isinstance(old, DeviceError) and "driver is too old" in str(old)
     assert "tensorrt cannot load it on NVIDIA B: odd" in str(lanes.refused("n", "tensorrt", "odd", "NVIDIA B"))
+
+
+def test_a_card_that_does_not_compute_in_a_precision_is_named_with_what_it_takes() -> None:
+    card = Card(0, "NVIDIA A", (8, 0), 1 << 30, 108, 13000, "580.1")
+    for precision in ("fp32", "fp16", "bf16", "int8"):
+        lanes.check_precision(precision, card)
+    with pytest.raises(DeviceError, match=r"fp8 needs compute capability 8.9, NVIDIA A has 8.0: take fp16 or int8"):
+        lanes.check_precision("fp8", card)
 
 
 def test_a_card_that_does_not_answer_is_lost_and_not_waited_for() -> None:

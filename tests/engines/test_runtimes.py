@@ -28,10 +28,16 @@ from engines.runtimes import Network, Source
 DEMO = Path(__file__).parents[2] / "pipeline/demo/recipe"
 MAX_BATCH = 4
 LIBRARIES = {"pytorch": "torch", "torch_cuda": "torch"}
-SCORE_ERROR = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05, "int8": 0.15}  # relative, on panels nearest to the limit
-MAP_ERROR = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05, "int8": 0.25}  # of the maps' range
+SCORE_ERROR = {
+    "fp32": 1e-4,
+    "fp16": 0.01,
+    "bf16": 0.05,
+    "int8": 0.15,
+    "fp8": 0.15,
+}  # relative, nearest to the limit
+MAP_ERROR = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05, "int8": 0.25, "fp8": 0.25}  # of the maps' range
 ON_CARDS = ("tensorrt", "tensorrt_rtx", "torch_cuda")  # batches of another size may round otherwise there
-ROUNDING = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2, "int8": 2e-2}
+ROUNDING = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2, "int8": 2e-2, "fp8": 2e-2}
 
 
 def engines() -> list[tuple[str, str]]:
@@ -274,7 +280,7 @@ def test_every_method_runs_on_every_engine(method: str, tmp_path: Path) -> None:
         compiles_without_a_card(recipe, precision)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
 @pytest.mark.parametrize("folder", ["pipeline/demo/recipe", "pipeline/bench/recipe"])
 def test_recipes_that_ship_compile_without_a_card(folder: str, precision: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs the extra [gpu-build]")
