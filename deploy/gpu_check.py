@@ -5,6 +5,7 @@ could run was in order, 1 something that ran was not, 3 nothing could: there is 
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -66,7 +67,7 @@ class Check:
         self.skipped.append({"what": what, "why": why})
         told(f"skipped {what}: {why}")
 
-    def run(self, name: str, order: list[str], at_most: float) -> int | None:
+    def run(self, name: str, order: list[str], at_most: float, **environment: str) -> int | None:
         """A step's exit status; None where it was cut off, or no time was left for it."""
         seconds = min(at_most, self.left())
         if seconds < 5:
@@ -76,7 +77,13 @@ class Check:
         with (self.place / f"{name}.log").open("w") as log:
             try:
                 done = subprocess.run(
-                    order, cwd=ROOT, env=self.environment(), stdout=log, stderr=log, timeout=seconds, check=False
+                    order,
+                    cwd=ROOT,
+                    env=self.environment() | environment,
+                    stdout=log,
+                    stderr=log,
+                    timeout=seconds,
+                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 self.failed.append({"what": name, "why": f"was not done after {seconds:.0f} s, see {name}.log"})
@@ -103,13 +110,19 @@ class Check:
 
     def environment(self) -> dict[str, str]:
         paths = [str(ROOT), str(self.place / "site"), os.environ.get("PYTHONPATH", "")]
-        own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
+        own = {
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         tools = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
         return {**os.environ, **own, "PATH": tools, "PYTHONUNBUFFERED": "1", "TAKT_GPU_CHECK": str(self.place)}
 
 
 def main() -> int:
     given = _given()
+    if given.packages:
+        print(*dict.fromkeys(package for packages in WANTED.values() for package in packages))
+        return 0
     given.dir.mkdir(parents=True, exist_ok=True)
     check = Check(given.dir.resolve(), time.monotonic() + given.seconds - MARGIN_S)
     if not there_is_a_card():
@@ -186,10 +199,37 @@ def install(check: Check, wheels: Path | None, offline: bool) -> None:
         order += ["--retries", "0", "--timeout", "8", "--constraint", "deploy/constraints.txt"]
         if wheels:
             order += ["--no-index", "--find-links", str(wheels.resolve())]
-        compiled = module in COMPILED
-        order += [] if compiled else ["--prefer-binary"]
-        if check.run(f"install_{packages[0]}", [*order, *packages], 150 if compiled else 45) != 0:
+        compiled, environment = module in COMPILED, {}
+        if compiled:
+            environment = ready_to_compile(check.place)
+            order += ["--no-build-isolation"] if util.find_spec("setuptools") else []
+        if check.run(f"install_{packages[0]}", [*order, *packages], 150 if compiled else 45, **environment) != 0:
             check.skip(f"installing {packages[0]}", f"pip could not, see install_{packages[0]}.log")
+
+
+def ready_to_compile(place: Path) -> dict[str, str]:
+    """PyCUDA's defaults, and the environment in which they are read: they lie in the home folder.
+
+    It is made without random numbers, whose header is often missing, and linked with the driver's library that is here,
+    which often lacks the name that linkers look for.
+    """
+    settings = os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))  # of pip, which stay where they are
+    environment = {"HOME": str(place), "XDG_CONFIG_HOME": settings}
+    link = place / "link"
+    link.mkdir(exist_ok=True)
+    defaults = {"CUDA_ENABLE_CURAND": False, "CUDADRV_LIB_DIR": [str(link)]}
+    if nvcc := shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin"):
+        defaults["CUDA_ROOT"] = str(Path(nvcc).resolve().parents[1])
+    (place / ".aksetup-defaults.py").write_text("".join(f"{name} = {each!r}\n" for name, each in defaults.items()))
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return environment
+    maps = Path("/proc/self/maps").read_text().split()
+    found = next((word for word in maps if Path(word).name.startswith("libcuda.so")), None)
+    if found and not (link / "libcuda.so").exists():
+        (link / "libcuda.so").symlink_to(found)
+    return environment
 
 
 def present(module: str, site: Path) -> bool:
@@ -293,11 +333,15 @@ def _commit() -> str:
 
 def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpu-check", description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("dir", type=Path, metavar="DIR")
+    parser.add_argument("dir", type=Path, metavar="DIR", nargs="?")
+    parser.add_argument("--packages", action="store_true", help="name what it would install, for a folder of wheels")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages that are missing are taken from here")
     parser.add_argument("--offline", action="store_true", help="install nothing from a registry")
     parser.add_argument("--seconds", type=float, default=LIMIT_S, help=f"the whole of it, {LIMIT_S} unless said")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.dir is None and not given.packages:
+        parser.error("name the folder DIR that results go to")
+    return given
 
 
 if __name__ == "__main__":

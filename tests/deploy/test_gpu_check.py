@@ -64,6 +64,11 @@ def test_a_card_and_a_bare_python_skip_everything_with_its_reason(tmp_path: Path
     assert all(one["what"] in (tmp_path / "out/report.md").read_text() for one in found["skipped"])
 
 
+def test_it_names_what_it_would_install() -> None:
+    done = checked([sys.executable, str(ROOT / "deploy/gpu_check.py"), "--packages"])
+    assert done.returncode == 0 and {"pydantic", "pycuda", "tensorrt-rtx-cu13"} <= set(done.stdout.split())
+
+
 def test_wrong_use_is_one_line() -> None:
     done = checked([sys.executable, str(ROOT / "deploy/gpu_check.py")])
     assert done.returncode == 2 and "DIR" in done.stderr.splitlines()[-1]
