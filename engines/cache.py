@@ -5,8 +5,6 @@ What is found and differs is not there: it is made again, never loaded. Recipes 
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -17,6 +15,7 @@ from engines import graphs, runtimes
 from engines.build import EngineKey, engine_key
 from engines.certificate import Certificate, Holds, Subject, golden_digest
 from engines.errors import EngineError
+from engines.keeping import keep
 from engines.recipe import NETWORK, Recipe, canonical
 from engines.runtimes import AS_TAUGHT, WEIGHTS
 from engines.station import IDENTITY, StationCalibration
@@ -124,7 +123,7 @@ class Cache:
         Raises:
             EngineError: it cannot be written.
         """
-        _write(self._certificate_path(subject), certificate.model_dump_json(indent=1).encode() + b"\n")
+        keep(self._certificate_path(subject), certificate.model_dump_json(indent=1).encode() + b"\n")
 
     def keep_graph(self, recipe: Recipe, form: str, graph: bytes) -> None:
         """Write a derived graph down, and then the label without which it does not count.
@@ -133,8 +132,8 @@ class Cache:
             EngineError: it cannot be written.
         """
         path = self._graph_path(recipe, form)
-        _write(path, graph)
-        _write(path.with_suffix(".json"), _label(recipe, form, graph))
+        keep(path, graph)
+        keep(path.with_suffix(".json"), _label(recipe, form, graph))
 
     def _signed(self, certificate: Certificate) -> bool:
         return self.holds(certificate.text(), certificate.signature)
@@ -173,21 +172,3 @@ def _origin(recipe: Recipe, form: str) -> bytes:
 def _label(recipe: Recipe, form: str, graph: bytes) -> bytes:
     label = json.loads(_origin(recipe, form)) | {"format": 1, "sha256": sha256(graph).hexdigest()}
     return canonical(label)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, whoever else is writing.
-
-    Raises:
-        EngineError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(prefix=".", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).replace(path)
-    except OSError as error:
-        raise EngineError(f"{path}: cannot be written: {error.strerror or error}: engines are kept there") from None

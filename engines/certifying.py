@@ -88,7 +88,8 @@ class Workshop:
 
     def _proved(self, subject: Subject, engine: Engine, calibration: StationCalibration) -> Certificate:
         recipe, choice = subject.recipe, asdict(engine.choice)
-        with open_detector(recipe, **choice, derived=engine.graph, calibration=calibration, proving=False) as detector:
+        how = {"derived": engine.graph, "calibration": calibration, "kept": self.cache.folder}
+        with open_detector(recipe, **choice, **how, proving=False) as detector:
             measured = prove(detector, recipe.golden, self.tell)
         return certificates.certify(subject, measured, machine(), self.now, self.sign)
 

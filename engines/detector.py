@@ -1,22 +1,25 @@
 """Raw frames -> findings for a batch of panels. Teaching, golden panels and the line use this one path."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import runtimes
+from engines import card_feed, runtimes
 from engines.build import engine_key, source_of
 from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError
+from engines.feeding import Batch, Feed, HostFeed, overlapped
 from engines.gather import Gather, Joined, Map, Pieces
 from engines.integrity import Damage, Guard, History
 from engines.recipe import Golden, Limits, Manifest, Recipe, Tiles
-from engines.runtimes import Network, TensorSpec
+from engines.runtimes import CardNetwork, Network, TensorSpec
 from engines.scoring import Scoring, own_map
 from engines.sentinel import Sentinel, strongest
 from engines.signature import LEAST_PX
@@ -50,6 +53,7 @@ class Detector:
         calibration: StationCalibration,
         max_batch: int,
         proving: bool = True,
+        feed: Feed | None = None,
     ) -> None:
         self.manifest: Manifest = recipe.manifest
         self.limits: Limits = recipe.manifest.limits
@@ -63,8 +67,9 @@ class Detector:
         self._guard = Guard(taught) if taught else None
         self._names = tuple(channel.name for channel in self.manifest.channels)
         self._gather = Gather(len(self._names), self.manifest.geometry, self.manifest.dtype)
-        self._batch = np.zeros((max_batch + 1, *self._gather.shape), np.float32)
+        self._rows = max_batch + 1
         _check_fit(network, self._gather.shape)
+        self._feed = feed or HostFeed(self._run_network, self._gather, calibration, self._rows)
         self._map_shape = network.outputs[MAP].shape
         self._scoring = Scoring(self.manifest, self._gather.map_shape(self._map_shape))
         self._size, self._golden_size = _sizes(self.manifest)
@@ -99,6 +104,10 @@ class Detector:
     def checks_integrity(self) -> bool:
         """False for a recipe without integrity limits: `integrity` then finds nothing."""
         return self._guard is not None
+
+    def pin(self, memory: NDArray) -> None:
+        """Panels will come out of this memory, such as a ring's: a card then reads it without a copy on the host."""
+        self._feed.pin(memory)
 
     def integrity(self, panel: NDArray, history: History | None = None) -> Damage | None:
         """What is wrong with a raw set that passed `check`; before inference. `history` of the station gets the set."""
@@ -136,7 +145,7 @@ class Detector:
             EngineError: the runtime failed, or does not see the defect.
         """
         for _ in range(2):
-            self._run_batch([self._gather.pieces(self._empty)])
+            self._run_batch([self._feed.pieces(self._empty, corrected=True)])
         self._trusted = True
 
     def inspect(self, panels: Sequence[NDArray]) -> list[Finding]:
@@ -149,7 +158,7 @@ class Detector:
         """
         for panel in panels:
             self.check(panel)
-        return [finding for finding, _ in self._inspect(panels, self._gather.pieces)]
+        return [finding for finding, _ in self._inspect(panels, self._feed.pieces)]
 
     def inspect_golden(self, panels: Sequence[NDArray]) -> list[tuple[Finding, Map]]:
         """As `inspect`, for golden panels: each with the network's whole map [h, w], of which a piece takes a part.
@@ -158,15 +167,15 @@ class Detector:
         """
         for panel in panels:
             self._fit(panel, self._golden_size)
-        return [(finding, joined.whole) for finding, joined in self._inspect(panels, self._gather.golden)]
+        return [(finding, joined.whole) for finding, joined in self._inspect(panels, self._feed.golden)]
 
     def warm(self, runs: int = 2) -> None:
         """Run every batch size on empty input, so that the first panel is as fast as any."""
         taken = []
-        for batch in range(1, len(self._batch) + 1):
+        for rows in range(1, self._rows + 1):
             for _ in range(runs):
                 began = time.perf_counter()
-                self._network.run({INPUT: self._batch[:batch]})
+                self._feed.blank(rows)
                 taken.append(time.perf_counter() - began)
         self.batch_s = max(taken[-runs:]) * self._gather.usual
 
@@ -178,6 +187,7 @@ class Detector:
         pieces = self._gather.golden(golden.frames)
         tile = np.empty(self._gather.shape, np.float32)
         pieces.fill(0, tile)
+        tile.flags.writeable = False
         return Sentinel(tile, golden.score, golden.map, self.area(golden), self.limits.image, pieces)
 
     def _inspect(
@@ -188,7 +198,7 @@ class Detector:
             raise EngineError("the engine did not see a golden defect and has not proven itself since")
         for at in range(0, len(panels), self.max_batch):
             batch = panels[at : at + self.max_batch]
-            answers = self._run_batch([gather(self._calibration.apply(panel)) for panel in batch])
+            answers = self._run_batch([gather(panel) for panel in batch])
             self.panels += len(batch)
             for panel, (joined, score) in zip(batch, answers, strict=True):
                 yield self._finding(panel, joined, score), joined
@@ -196,29 +206,40 @@ class Detector:
     def _run_batch(self, gathered: Sequence[Pieces]) -> list[tuple[Joined, float]]:
         """Maps and scores of panels, by calls that the golden defect went through too."""
         rows = [(pieces, number) for pieces in gathered for number in range(len(pieces))]
-        starts = range(0, len(rows), self.max_batch)
-        answers = [answer for at in starts for answer in self._run_rows(rows[at : at + self.max_batch])]
+        parts = [rows[at : at + self.max_batch] for at in range(0, len(rows), self.max_batch)]
+        try:
+            done = list(overlapped(self._start, self._finish, parts, self._feed.depth))
+        finally:
+            self._feed.release(gathered)
+        answers = [answer for part in done for answer in part]
         return [self._joined(*each) for each in _dealt(gathered, answers)]
 
-    def _run_rows(self, pieces: Sequence[tuple[Pieces, int]]) -> list[tuple[NDArray[np.float32], float]]:
-        """Map [h, w] and score that the network gives each piece, by one call."""
-        rows = list(range(len(pieces)))
+    def _run_network(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray]:
+        return self._network.run({INPUT: batch})
+
+    def _start(self, pieces: Sequence[tuple[Pieces, int]]) -> tuple[Any, Batch]:
+        """Pieces as one call of the network, with the golden defect among them."""
         sentinel = self._sentinel
         at = sentinel.row(len(pieces)) if sentinel else None
-        if sentinel and at is not None:
-            rows = [row + (row >= at) for row in rows]
-            self._batch[at] = sentinel.tile
-        for (panel, number), row in zip(pieces, rows, strict=True):
-            panel.fill(number, self._batch[row])
-        outputs = self._network.run({INPUT: self._batch[: len(pieces) + (at is not None)]})
+        rows = [row + (at is not None and row >= at) for row in range(len(pieces))]
+        placed = [(*each, row) for each, row in zip(pieces, rows, strict=True)]
+        batch = Batch(placed, at, sentinel.tile if sentinel else None)
+        return self._feed.start(batch), batch
+
+    def _finish(self, started: tuple[Any, Batch]) -> list[tuple[NDArray[np.float32], float]]:
+        """Map [h, w] and score that the network gives each piece."""
+        handed, batch = started
+        outputs, sentinel = self._feed.finish(handed), self._sentinel
         self.network_calls += 1
         maps, scores = outputs[MAP], outputs[SCORE].tolist()
-        if sentinel and at is not None:
-            self._trusted = False
-            joined, score = self._joined(sentinel.pieces, [(maps[at], scores[at])])
-            sentinel.verify(score, joined.whole)
-            self._trusted = True
-        return [(maps[row].copy(), scores[row]) for row in rows]
+        if sentinel and batch.at is not None:
+            joined, score = self._joined(sentinel.pieces, [(maps[batch.at], scores[batch.at])])
+            try:
+                sentinel.verify(score, joined.whole)
+            except EngineError:
+                self._trusted = False  # and it stays so, whatever batches under way say
+                raise
+        return [(maps[row].copy(), scores[row]) for _, _, row in batch.rows]
 
     def _joined(self, pieces: Pieces, answers: Sequence[tuple[NDArray[np.float32], float]]) -> tuple[Joined, float]:
         """A panel's map and its score, not a number where that of a piece is none."""
@@ -248,22 +269,36 @@ def open_detector(
     calibration: StationCalibration = IDENTITY,
     derived: bytes | None = None,
     proving: bool = True,
+    kept: Path | None = None,
 ) -> Iterator[Detector]:
     """A detector for `recipe`, freed when the context is left.
 
     `derived` is the graph that `engines.build.derive` made. `proving` is false only where an engine is measured: by
-    how much one is off that answers otherwise than the golden panels say.
+    how much one is off that answers otherwise than the golden panels say. `kept` is a folder for what is compiled.
 
     Raises:
         UsageError: there is no such runtime or precision, its library is not installed, or it needs a derived graph.
         EngineError: the runtime cannot load the network, or the network does not fit the manifest.
     """
-    source = source_of(recipe, runtime, precision, derived)
+    source = replace(source_of(recipe, runtime, precision, derived), kept=kept)
     digest = sha256(derived).hexdigest() if derived else ""
     key = engine_key(recipe, runtime, precision, digest, threads, max_batch)
     module = runtimes.load(runtime, precision)
-    with module.open_network(source, precision, threads, max_batch + 1) as network:  # one row is the golden's
-        yield Detector(recipe, network, key.hash, calibration, max_batch, proving)
+    with (
+        module.open_network(source, precision, threads, max_batch + 1) as network,  # one row is the golden's
+        _feeding(network, recipe.manifest, calibration, kept) as feed,
+    ):
+        yield Detector(recipe, network, key.hash, calibration, max_batch, proving, feed)
+
+
+def _feeding(
+    network: Network, manifest: Manifest, calibration: StationCalibration, kept: Path | None
+) -> AbstractContextManager[Feed | None]:
+    """Past the host where the network lies on a card; None: by the host."""
+    if not getattr(network, "lanes", ()):
+        return nullcontext()
+    gather = Gather(len(manifest.channels), manifest.geometry, manifest.dtype)
+    return card_feed.opened(cast(CardNetwork, network), gather, calibration, manifest.dtype, kept)
 
 
 def _dealt(

@@ -6,6 +6,7 @@ fills each of them, and joins what the network said of them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import cv2
@@ -63,7 +64,7 @@ class Gather:
     """Puts panels [C, H, W] of integers into rows of a batch, float32, 0..1."""
 
     def __init__(self, channels: int, geometry: Resize | Tiles, dtype: str) -> None:
-        self._geometry = geometry
+        self.geometry = self._geometry = geometry
         self._size = (geometry.height, geometry.width)
         self._scale = np.float32(1.0 / np.iinfo(dtype).max)
         self.shape = (channels, *self._size)
@@ -146,10 +147,18 @@ class _Tiled:
         self._frames, self._scale, self._geometry = frames, scale, geometry
         self.size = (frames.shape[1], frames.shape[2])
         self._tiles = tiles.tiles(geometry, self.size)
-        self._living = living(frames)
+
+    @cached_property
+    def _living(self) -> NDArray[np.bool_]:
+        """Asked for only where rows are filled here: it reads every pixel."""
+        return living(self._frames)
 
     def __len__(self) -> int:
         return len(self._tiles)
+
+    def corners(self) -> list[tuple[int, int]]:
+        """Where each tile begins in the panel: (top, left)."""
+        return [(tile.rows.start, tile.columns.start) for tile in self._tiles]
 
     def fill(self, number: int, row: NDArray[np.float32]) -> None:
         tile = self._tiles[number]
@@ -180,8 +189,12 @@ class _Mirrored:
         return 1
 
     def fill(self, number: int, row: NDArray[np.float32]) -> None:
-        beyond = [(0, whole - side) for whole, side in zip(row.shape[1:], self.size, strict=True)]
-        scaled(np.pad(self._frames, ((0, 0), *beyond), "symmetric"), living(self._frames), self._scale, row)
+        scaled(self.whole(row.shape[1:]), living(self._frames), self._scale, row)
+
+    def whole(self, size: tuple[int, ...]) -> NDArray:
+        """Frames [C, h, w] of a whole tile of `size`."""
+        beyond = [(0, whole - side) for whole, side in zip(size, self.size, strict=True)]
+        return np.pad(self._frames, ((0, 0), *beyond), "symmetric")
 
     def joined(self, maps: Sequence[Map]) -> Joined:
         (tile,) = maps

@@ -11,6 +11,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from engines import kernels
 from engines.errors import EngineError
 from engines.recipe import canonical
 
@@ -18,6 +19,7 @@ from engines.recipe import canonical
 PARTS = (
     "decide",
     "detector",
+    "feeding",
     "gather",
     "golden",
     "parity",
@@ -28,6 +30,8 @@ PARTS = (
     "tiles",
     "zones",
 )
+CARD_PARTS = ("card_feed", "kernels", "lanes", "models", "plans", "preprocess")  # besides, of runtimes on cards
+ON_CARDS = ("tensorrt", "tensorrt_rtx", "torch_cuda")
 LIBRARIES = ("numpy", "opencv-python-headless", "opencv-python")  # either of the last two
 
 
@@ -38,8 +42,12 @@ def revision(runtime: str) -> str:
     Raises:
         EngineError: the code's text is not there.
     """
-    names = [*(f"engines.{part}" for part in PARTS), f"engines.runtimes.{runtime}"]
-    return digest({name: _source(name) for name in names}, {name: _version(name) for name in LIBRARIES})
+    parts = PARTS + CARD_PARTS if runtime in ON_CARDS else PARTS
+    names = [*(f"engines.{part}" for part in parts), f"engines.runtimes.{runtime}"]
+    versions = {name: _version(name) for name in LIBRARIES}
+    if runtime in ON_CARDS:
+        versions["kernel"] = sha256(kernels.source().encode()).hexdigest()
+    return digest({name: _source(name) for name in names}, versions)
 
 
 def digest(sources: Mapping[str, str], versions: Mapping[str, str]) -> str:

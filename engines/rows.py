@@ -1,4 +1,4 @@
-"""A batch through a network of one row, row by row.
+"""A batch through a network: row by row, or whole.
 
 On a CPU a batch gains next to nothing, and libraries compute a batch in another order than single rows. So a row's
 answer depends neither on where it stands nor on what stands beside it, to the last bit.
@@ -13,6 +13,7 @@ from engines.errors import EngineError
 from engines.runtimes import TensorSpec
 
 Tensors = Mapping[str, NDArray]
+Infer = Callable[[Tensors, Tensors], None]
 
 
 class RowByRow:
@@ -26,11 +27,11 @@ class RowByRow:
         inputs: Mapping[str, TensorSpec],
         outputs: Mapping[str, TensorSpec],
         max_batch: int,
-        infer: Callable[[Tensors, Tensors], None],
+        infer: Infer,
     ) -> None:
         self.inputs, self.outputs = inputs, outputs
         self._max_batch = max_batch
-        self._infer: Callable[[Tensors, Tensors], None] | None = infer
+        self._infer: Infer | None = infer
         self._memory = {name: np.empty((max_batch, *spec.shape), spec.dtype) for name, spec in outputs.items()}
 
     def run(self, tensors: Tensors) -> Tensors:
@@ -40,9 +41,12 @@ class RowByRow:
         outputs = {name: memory[:rows] for name, memory in self._memory.items()}
         for output in outputs.values():
             output.fill(np.nan)
-        for row in range(rows):
-            self._infer({name: tensors[name][row : row + 1] for name in self.inputs}, _row(outputs, row))
+        self._compute(rows, tensors, outputs, self._infer)
         return outputs
+
+    def _compute(self, rows: int, tensors: Tensors, outputs: Tensors, infer: Infer) -> None:
+        for row in range(rows):
+            infer({name: tensors[name][row : row + 1] for name in self.inputs}, _row(outputs, row))
 
     def close(self) -> None:
         """Let go of the network and of the outputs' memory."""
@@ -62,6 +66,13 @@ class RowByRow:
         if len(counts) != 1:
             raise EngineError(f"the inputs differ in rows: {sorted(counts)}")
         return counts.pop()
+
+
+class WholeBatch(RowByRow):
+    """The same for a card, which is slow only in small portions: `infer` gets the batch as it is."""
+
+    def _compute(self, rows: int, tensors: Tensors, outputs: Tensors, infer: Infer) -> None:
+        infer(tensors, outputs)
 
 
 def _row(tensors: Tensors, row: int) -> dict[str, NDArray]:

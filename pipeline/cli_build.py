@@ -17,8 +17,9 @@ from engines.certifying import Built
 from engines.derivation import Labelled
 from engines.detector import open_detector
 from engines.recipe import Recipe
+from pipeline import engine_room
 from pipeline.config import data_home, load
-from pipeline.engine_room import choice_of, workshop_of
+from pipeline.engine_room import choices_of, workshop_of
 from pipeline.figures import show
 from pipeline.progress import progress
 from pipeline.signatures import load_recipe
@@ -48,14 +49,15 @@ def build(
 ) -> None:
     """Build an engine and certify it. Exit status 1 where it is refused, with the reason."""
     config = load(line) if line else None
-    choice = choice_of(config) if config else Choice(runtime, precision, threads, max_batch)
+    choices = choices_of(config) if config else [Choice(runtime, precision, threads, max_batch)]
     loaded = load_recipe(config, recipe) if config else recipes.load(recipe)
     labelled = PanelSet(panels) if panels else None
     with progress() as tell:
         workshop = workshop_of(config.state if config else data_home(), tell)
         more = calibrating(labelled, loaded.manifest) if labelled else None
-        built = workshop.build(loaded, choice, more, again)
-        changed = _changed(loaded, built, judging(labelled, loaded.manifest) if labelled else ())
+        built = engine_room.build(workshop, loaded, choices, list(more) if more and len(choices) > 1 else more, again)
+        test = judging(labelled, loaded.manifest) if labelled else ()
+        changed = _changed(loaded, built, test, workshop.cache.folder)
     show(_figures(built) | changed, json_file)
     if not built.certificate.granted:
         print(f"takt: refused: {built.certificate.reason}", file=sys.stderr)  # noqa: T201
@@ -83,7 +85,7 @@ def _figures(built: Built) -> dict[str, Any]:
     }
 
 
-def _changed(recipe: Recipe, built: Built, test: Iterable[Labelled]) -> dict[str, Any]:
+def _changed(recipe: Recipe, built: Built, test: Iterable[Labelled], kept: Path) -> dict[str, Any]:
     """What a lower precision changed, on the golden panels and on those of `test`; nothing where none is derived."""
     if built.engine.graph is None:
         return {}
@@ -93,7 +95,7 @@ def _changed(recipe: Recipe, built: Built, test: Iterable[Labelled]) -> dict[str
     found = {}
     with (
         open_detector(recipe, **taught, proving=False) as before,
-        open_detector(recipe, **choice, derived=built.engine.graph, proving=False) as after,
+        open_detector(recipe, **choice, derived=built.engine.graph, proving=False, kept=kept) as after,
     ):
         for name, each in panels.items():
             if each:

@@ -45,6 +45,9 @@ class EngineConfig(Settings):
     precision: Literal["fp32", "bf16", "fp16", "int8", "fp8"] = "fp32"
     threads: Positive = 2
     max_batch: Positive = 8
+    smaller_batch: bool = (
+        False  # takt build may take half the batch, and half again, where a card's memory is too small
+    )
     standby: bool = False  # a second inspector, engine loaded, takes over at once; costs its memory a second time
 
 

@@ -58,6 +58,7 @@ class Detectors(Mapping[str, Detector]):
     refused: dict[str, str] = field(default_factory=dict)  # recipe -> why
     hungry: bool = False  # a set of the line would be welcome, to try a recipe on
     _closed_calls: int = 0
+    _rings: list[NDArray] = field(default_factory=list)
     _shared: History = field(default_factory=History)
     _wanted: tuple[RecipeAt, ...] | None = None  # None: nothing was said yet
     _in_flight: Set[str] = frozenset()
@@ -121,6 +122,12 @@ class Detectors(Mapping[str, Detector]):
         """A raw set of the line that fits, and its product; copied, since its slot goes back."""
         if self.hungry and self._seen.empty():
             self._seen.put_nowait(Seen(pixels.copy(), product))
+
+    def pin(self, memory: NDArray) -> None:
+        """A ring that panels will come out of: a card reads it without a copy on the host."""
+        self._rings.append(memory)
+        for detector in self.values():
+            detector.pin(memory)
 
     def turn(self, in_flight: Set[str]) -> None:
         """Take over what is ready, give up what nobody wants, begin what is missing."""
@@ -202,6 +209,8 @@ class Detectors(Mapping[str, Detector]):
 
     def _hold(self, held: Held) -> None:
         held.history.sets = self._shared.sets
+        for memory in self._rings:
+            held.detector.pin(memory)
         self.held[held.detector.recipe_hash] = held
         for lacks, what in ((not held.detector.checks_integrity, INTEGRITY), (not held.detector.proves_itself, GOLDEN)):
             if lacks:

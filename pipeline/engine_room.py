@@ -4,16 +4,19 @@ No engine inspects on a line before this machine has certified it, see `engines.
 cannot be: it is used as it is where the line file allows "unproven_recipe".
 """
 
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from numpy.typing import NDArray
 
 from engines.cache import Cache, Choice, Engine
 from engines.certificate import Certificate
 from engines.certifying import Built, Workshop
 from engines.detector import Detector, open_detector
-from engines.errors import EngineError
+from engines.errors import EngineError, OutOfDeviceMemoryError
 from engines.parity import Tell
 from engines.recipe import Recipe
 from pipeline import wishes
@@ -38,7 +41,8 @@ def opened(config: LineConfig, recipe: Recipe) -> AbstractContextManager[Detecto
         EngineError: its engine is not certified; says what to run.
     """
     engine, _ = certified(config, recipe)
-    return open_detector(recipe, **asdict(engine.choice), derived=engine.graph)
+    kept = cache_of(config.state).folder
+    return open_detector(recipe, **asdict(engine.choice), derived=engine.graph, kept=kept)
 
 
 def certified(config: LineConfig, recipe: Recipe) -> tuple[Engine, Certificate | None]:
@@ -50,11 +54,14 @@ def certified(config: LineConfig, recipe: Recipe) -> tuple[Engine, Certificate |
     cache, choice = cache_of(config.state), choice_of(config)
     if unproven(config, recipe) and (engine := cache.find(recipe, choice)):
         return engine, None
-    try:
-        return cache.certified(recipe, choice)
-    except EngineError as error:
-        engine = f"recipe {recipe.path.name}: {choice.runtime} {choice.precision} may not inspect, {error}"
-        raise EngineError(f"{engine}: takt build {recipe.path} --line {config.source}") from None
+    refusal: EngineError | None = None
+    for one in choices_of(config):
+        try:
+            return cache.certified(recipe, one)
+        except EngineError as error:
+            refusal = refusal or error
+    what = f"recipe {recipe.path.name}: {choice.runtime} {choice.precision} may not inspect, {refusal}"
+    raise EngineError(f"{what}: takt build {recipe.path} --line {config.source}")
 
 
 def unproven(config: LineConfig, recipe: Recipe) -> bool:
@@ -65,6 +72,40 @@ def unproven(config: LineConfig, recipe: Recipe) -> bool:
 def choice_of(config: LineConfig) -> Choice:
     engine = config.engine
     return Choice(engine.runtime, engine.precision, engine.threads, engine.max_batch)
+
+
+def choices_of(config: LineConfig) -> list[Choice]:
+    """The engine that the line wants and, where its settings allow smaller batches, each with half of the one before.
+
+    The first that is certified is used; bridge and inspector come to the same.
+    """
+    choice, found = choice_of(config), []
+    while choice.max_batch >= 1:
+        found.append(choice)
+        if not config.engine.smaller_batch:
+            break
+        choice = replace(choice, max_batch=choice.max_batch // 2)
+    return found
+
+
+def build(
+    workshop: Workshop,
+    recipe: Recipe,
+    choices: Sequence[Choice],
+    panels: Iterable[NDArray] | None = None,
+    again: bool = False,
+) -> Built:
+    """The first of `choices` for which the card has the memory.
+
+    Raises:
+        TaktError: see `engines.certifying.Workshop.build`.
+    """
+    for choice in choices[:-1]:
+        try:
+            return workshop.build(recipe, choice, panels, again)
+        except OutOfDeviceMemoryError as error:
+            workshop.tell(f"{error}; trying half", 0, 1)
+    return workshop.build(recipe, choices[-1], panels, again)
 
 
 def cache_of(state: Path) -> Cache:
@@ -88,4 +129,4 @@ def build_all(config: LineConfig, tell: Tell = lambda phase, done, total: None) 
     workshop = workshop_of(config.state, tell)
     paths = dict.fromkeys(row.place.path for row in wishes.resolved(config).values())
     loaded = [load_recipe(config, path) for path in paths]
-    return [workshop.build(recipe, choice_of(config)) for recipe in loaded if not unproven(config, recipe)]
+    return [build(workshop, recipe, choices_of(config)) for recipe in loaded if not unproven(config, recipe)]

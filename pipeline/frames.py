@@ -97,6 +97,7 @@ class Ring:
         if magic != MAGIC or form != FORMAT:
             raise StageError(f"ring {name} has another format: stop every takt process of this station")
         self.slots, self.slot_bytes = slots, slot_bytes
+        self.memory = np.frombuffer(self._memory, np.uint8)  # all of it, mapped as long as the process lives
         self._head = np.frombuffer(self._memory, "<u8", 8 * slots, offset=_ROW).reshape(slots, 8)
         self._data = _pages(_ROW * (slots + 1))
         self.reclaimed = 0
@@ -230,9 +231,10 @@ class FrameCarrier:
 
 
 class Reader:
-    """The receiving end of both carriers; attaches to rings as they are named."""
+    """The receiving end of both carriers; attaches to rings as they are named, and tells of their memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, attached: Callable[[NDArray[np.uint8]], None] = lambda memory: None) -> None:
+        self.attached = attached
         self._rings: dict[str, Ring] = {}
 
     def hold(self, frames: Frames, behind: Sequence[memoryview]) -> Held | None:
@@ -252,6 +254,7 @@ class Reader:
         if name not in self._rings and "/" not in name:
             with suppress(StageError, OSError, ValueError):  # a name that is none, or a file that is no ring
                 self._rings[name] = Ring(name)
+                self.attached(self._rings[name].memory)
         return self._rings.get(name)
 
     @staticmethod

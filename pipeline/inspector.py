@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.detector import Detector, Finding, GeometryError
-from engines.errors import EngineError
+from engines.errors import EngineError, LostDeviceError
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
 from pipeline.detectors import Detectors, open_detectors
@@ -42,6 +42,8 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
             inspector.turn(time.monotonic_ns())
             state = ("error", inspector.sick) if inspector.sick else ("ready", "")
             life.tell(*state, inspector.counters())
+            if inspector.lost:  # every panel of the batch has its reject; only a new process can open the card again
+                raise inspector.lost
 
 
 @dataclass
@@ -82,11 +84,13 @@ class Inspector:
     panels: int = 0
     gone: int = 0  # sets whose slot was reclaimed or that nobody asked for
     sick: str = ""  # why the engine's answers mean nothing; empty while they do
+    lost: LostDeviceError | None = None  # what runs the network is gone for this process
     proved_ns: int = 0  # the engine's last answer
     longest_ms: float = 0.0  # of all turns of the loop
     _told_ns: int = 0
 
     def __post_init__(self) -> None:
+        self.reader.attached = self.detectors.pin
         self.control = self.bus.dealer(self.config.socket("control"), ["triggers", "recipes"])
         most = max(camera.slots for camera in self.config.cameras)  # all that wait are one batch; the ring bounds them
         largest = int(max(camera.slot_mb for camera in self.config.cameras) * 1e6)
@@ -251,6 +255,8 @@ class Inspector:
         if not self.sick:
             LOG.error("engine is sick", extra={"why": str(error)})
         self.sick = str(error)
+        if isinstance(error, LostDeviceError):
+            self.lost = error
 
     def _answer(self, panel: "Panel", started_ns: int) -> None:
         judged = Judged(panel.trigger, self.name, panel.digest(), started_ns, panel.join.joined_ns, panel.network_ns)

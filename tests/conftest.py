@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from line import toy_line
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other spin, and a shared core stands still
 
@@ -14,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each othe
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe for the toy line's two channels."""
     pytest.importorskip("onnx", reason="needs the extra [teach]")
+    from line import toy_line  # here, since tests of cards alone run where the line's packages are missing
+
     folder = tmp_path_factory.mktemp("recipes") / "toy"
     toy_line.write_recipe(folder)
     return folder
@@ -22,4 +23,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def line_file(recipe: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a line file with devices, ports and state of its own; keywords are merged into its tables."""
+    from line import toy_line
+
     return lambda **changes: toy_line.write_line(tmp_path, changes.pop("recipe", recipe), **changes)

@@ -1,4 +1,4 @@
-"""Graphs derived from a recipe's float32 network by rewriting, without PyTorch: fp16, bf16 and int8.
+"""Graphs derived from a recipe's float32 network by rewriting, without PyTorch: fp16, bf16, int8, fp8.
 
 Which nodes are computed in low precision is told by one rule, see `engines.graphs.region`. The same network, form and
 panels give the same bytes on one machine. It needs the library `onnx`, which the extra `int8` brings.
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from engines import plugins
 from engines.errors import UsageError
 
-REVISION = 1  # of the rewriting: counts up when the same network gives another graph
+REVISION = 2  # of the rewriting: counts up when the same network gives another graph
 HALVES = ("fp16", "bf16")
 # int8: `signed` has activations around 0; `7` has weights of 7 bits, see `engines.cpu.saturates`; `sparing` is for
 # runtimes whose convolutions hand on what they have before it is rounded, see `engines.graphs.int8.Scheme`.
 INTEGERS = ("int8", "int8-7", "int8-sparing", "int8-sparing-7", "int8-signed")
-FORMS = HALVES + INTEGERS
+FORMS = (*HALVES, *INTEGERS, "fp8")
 
 
 def derive(network: bytes, form: str, panels: Iterable[NDArray[np.float32]] = ()) -> bytes:

@@ -1,4 +1,4 @@
-"""int8: the trunks between QuantizeLinear and DequantizeLinear, ranges from good panels; all else stays float32.
+"""int8, fp8: the trunks between QuantizeLinear and DequantizeLinear, ranges from good panels; all else stays float32.
 
 Weights are int8, symmetric, one scale an output channel. An activation tensor has one scale: uint8 with a zero point,
 or int8 around 0 (`Scheme.signed`). Ranges are the smallest and largest value that good panels show: narrower ones,
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from ml_dtypes import float8_e4m3fn
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -22,6 +23,7 @@ INTEGER = ("Add", "AveragePool", "Clip", "Conv", "GlobalAveragePool", "MaxPool",
 ACTIVATIONS = ("Clip", "Relu")  # part of the convolution or sum before them
 SELECTING = ("MaxPool",)  # what comes out went in, so it keeps its scale
 LEAST_STEP = 1e-8
+LARGEST_FP8 = 448
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,27 @@ class Scheme:
     signed: bool = False
     weight_bits: int = 8
     sparing: bool = False
+    floats: bool = False  # fp8: numbers of 8 bits with 4 for the exponent, in place of integers
+
+    @property
+    def largest(self) -> int:
+        """What a weight or a signed activation becomes at most."""
+        return LARGEST_FP8 if self.floats else 2 ** (self.weight_bits - 1) - 1
+
+    @property
+    def kind(self) -> np.dtype:
+        """Of activations."""
+        return np.dtype(float8_e4m3fn) if self.floats else np.dtype(np.int8 if self.signed else np.uint8)
+
+    @property
+    def weight_kind(self) -> np.dtype:
+        return self.kind if self.floats else np.dtype(np.int8)
 
     @staticmethod
     def named(words: Sequence[str]) -> "Scheme":
-        """Of the words behind "int8" in the name of a form."""
+        """Of the name of a form, in words."""
+        if words[0] == "fp8":
+            return Scheme(signed=True, floats=True)
         return Scheme("signed" in words, 7 if "7" in words else 8, "sparing" in words)
 
 
@@ -116,7 +135,7 @@ def _scales(wired: Wiring, found: Mapping[str, tuple[float, float]], scheme: Sch
         if maker is not None and maker.op_type in SELECTING and maker.input[0] in scales:
             scales[name] = scales[maker.input[0]]
         elif scheme.signed:
-            scales[name] = Scale(max(-low, high, LEAST_STEP) / 127, 0)
+            scales[name] = Scale(max(-low, high, LEAST_STEP) / (scheme.largest if scheme.floats else 127), 0)
         else:  # 0 is always among the values: padding is exact
             low, high = min(low, 0.0), max(high, 0.0)
             step = max((high - low) / 255, LEAST_STEP)
@@ -128,13 +147,13 @@ def _nodes(
     graph: Any, wired: Wiring, low: frozenset[str], scales: Mapping[str, Scale], scheme: Scheme
 ) -> Iterator[Any]:
     """All nodes of the graph, those of the trunks behind what makes numbers of integers; constants go into `graph`."""
-    kind = np.dtype(np.int8 if scheme.signed else np.uint8)
+    kind = scheme.kind
     for each in graph.input:
         yield from _through(graph, each.name, scales, kind)
     for node in wired.nodes:
         weights = node.input[1] if key(node) in low and node.op_type == "Conv" else ""
         if weights:
-            yield _weights(graph, weights, wired.constants[weights], scheme.weight_bits)
+            yield _weights(graph, weights, wired.constants[weights], scheme)
         yield surgery.reading(node, {name: _dequantised(name) for name in (*_taken(node, wired, low, scales), weights)})
         for name in node.output:
             yield from _through(graph, name, scales, kind)
@@ -162,16 +181,16 @@ def _through(graph: Any, name: str, scales: Mapping[str, Scale], kind: np.dtype)
     yield helper.make_node("DequantizeLinear", [integers, step, zero], [_dequantised(name)], f"dequantize {name}")
 
 
-def _weights(graph: Any, name: str, constant: Any, bits: int) -> Any:
-    """Weights [out, in, h, w] as integers, and the node that makes numbers of them."""
-    values = numpy_helper.to_array(constant)
-    largest = 2 ** (bits - 1) - 1
+def _weights(graph: Any, name: str, constant: Any, scheme: Scheme) -> Any:
+    """Weights [out, in, h, w] as integers, or numbers of 8 bits, and the node that makes numbers of them."""
+    values, largest = numpy_helper.to_array(constant), scheme.largest
     steps = np.maximum(np.abs(values).max(axis=(1, 2, 3)) / largest, LEAST_STEP).astype(np.float32)
     if not np.isfinite(steps).all():
         raise EngineError(f"{name}: a weight is no finite number; teach again")
-    integers = np.clip(np.rint(values / steps[:, None, None, None]), -largest, largest).astype(np.int8)
+    scaled = values / steps[:, None, None, None]
+    integers = np.clip(scaled if scheme.floats else np.rint(scaled), -largest, largest).astype(scheme.weight_kind)
     read = [f"{name}/integers", f"{name}/step", f"{name}/zero"]
-    for each, value in zip(read, (integers, steps, np.zeros(len(steps), np.int8)), strict=True):
+    for each, value in zip(read, (integers, steps, np.zeros(len(steps), scheme.weight_kind)), strict=True):
         surgery.add_constant(graph, each, value)
     return helper.make_node("DequantizeLinear", read, [_dequantised(name)], f"dequantize {name}", axis=0)
 

@@ -21,12 +21,15 @@ def observed(
     Raises:
         EngineError: there is no panel, or a value is not finite.
     """
+    if not names:  # nothing of this network is computed in integers
+        return {}
     session = _session(model, names)
     entry = session.get_inputs()[0].name
     inner = [name for name in names if name != entry]
     found: dict[str, tuple[float, float]] = {}
     for panel in panels:
-        values = dict(zip(inner, session.run(inner, {entry: panel[None]}), strict=True)) | {entry: panel}
+        answers = session.run(inner, {entry: panel[None]}) if inner else []
+        values = dict(zip(inner, answers, strict=True)) | {entry: panel}
         for name in names:
             found[name] = _wider(found.get(name), np.asarray(values[name]))
     if not found:

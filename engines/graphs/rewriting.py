@@ -16,7 +16,7 @@ def rewritten(network: bytes, form: str, panels: Iterable[NDArray[np.float32]]) 
     model = _read(network)
     if form in HALVES:
         return half.derive(model, form).SerializeToString(deterministic=True)
-    return int8.derive(model, panels, form.split("-")[1:]).SerializeToString(deterministic=True)
+    return int8.derive(model, panels, form.split("-")).SerializeToString(deterministic=True)
 
 
 def _read(network: bytes) -> onnx.ModelProto:

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from numpy.typing import NDArray
 
 from engines import plugins
 from engines.errors import UsageError
 from engines.recipe import Recipe
+
+if TYPE_CHECKING:
+    from engines.cuda import Device, Stream
 
 AS_TAUGHT, WEIGHTS = "network", "weights"  # what an engine is made from, besides the forms of `engines.graphs`
 
@@ -25,6 +29,7 @@ class Source:
     name: str  # for messages
     network: bytes = field(repr=False, default=b"")
     recipe: Recipe | None = None
+    kept: Path | None = None  # where a runtime keeps what it compiles, by content; None: nowhere
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,36 @@ class Network(Protocol):
             EngineError: a tensor is missing or does not fit, or the runtime failed.
         """
         ...
+
+
+class Lane(Protocol):
+    """One way over a card: a stream with its own input and outputs there. Its device's context is to be current."""
+
+    max_batch: int
+    input: int  # address of [max_batch, C, h, w] on the card
+    stream: "Stream"
+
+    def enqueue(self, rows: int) -> None:
+        """Queue the network for the first `rows` of the input, behind what is queued already.
+
+        It may compute rows that follow them; `captured` says how many.
+        """
+        ...
+
+    def captured(self, rows: int) -> int:
+        """How many rows are computed where `rows` are asked for; the surplus is to hold something that is finite."""
+        ...
+
+    def finish(self, rows: int) -> Mapping[str, NDArray]:
+        """Wait, and the outputs of the first `rows`, overwritten by the lane's next run."""
+        ...
+
+
+class CardNetwork(Network, Protocol):
+    """A network whose input can be written on the card, past the host."""
+
+    device: "Device"
+    lanes: tuple[Lane, ...]
 
 
 class Runtime(Protocol):

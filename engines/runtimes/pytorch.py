@@ -8,13 +8,10 @@ from importlib import metadata
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_weights
 
-from engines import cpu, methods
-from engines import recipe as recipes
+from engines import cpu
 from engines.errors import EngineError
-from engines.recipe import Recipe
+from engines.models import model_of
 from engines.rows import RowByRow, Tensors
 from engines.runtimes import WEIGHTS, Source, TensorSpec
 
@@ -44,7 +41,7 @@ def open_network(source: Source, precision: str, threads: int, max_batch: int) -
     recipe = source.recipe
     if recipe is None:
         raise EngineError(f"{source.name}: pytorch builds a network from a recipe, not from a graph")
-    model, geometry = _model(recipe), recipe.manifest.geometry
+    model, geometry = model_of(recipe), recipe.manifest.geometry
     inputs = {INPUT: TensorSpec((len(recipe.manifest.channels), geometry.height, geometry.width), "float32")}
     with _threads(threads):
         outputs = _outputs(model, inputs[INPUT])
@@ -83,15 +80,3 @@ def _answer(model: torch.nn.Module, batch: NDArray[np.float32]) -> dict[str, NDA
     with torch.inference_mode():
         found = model(torch.from_numpy(batch))
     return {name: each.numpy() for name, each in zip(OUTPUTS, found, strict=True)}
-
-
-def _model(recipe: Recipe) -> torch.nn.Module:
-    manifest = recipe.manifest
-    method = methods.load(manifest.method)
-    model = method.build(len(manifest.channels), methods.stored_settings(method, manifest.settings))
-    try:
-        model.load_state_dict(load_weights(recipe.read(recipes.WEIGHTS)))
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        what = str(error).splitlines()[0]
-        raise EngineError(f"{recipe.path}: its weights do not fit {manifest.method}: {what}; teach again") from error
-    return model.eval()

@@ -17,7 +17,7 @@ def scaled(value):
 '''
 # What the detector imports, and why it is no part: it reads, checks or names, and changes no score that comes out.
 NO_PARTS = {
-    "build": "names and derives engines; a derived graph is in the engine's key",
+    "build": "names and derives engines; a derived graph is in the engine's key", "card_feed": "counts on cards alone",
     "certificate": "", "contents": "reads files, which are hashed", "cpu": "in the engine's key", "errors": "",
     "graphs": "", "grid": "integrity", "integrity": "checked before", "integrity_limits": "", "manifest": "states",
     "plugins": "finds files", "recipe": "reads what is hashed", "reference": "integrity", "runtimes": "a contract",
@@ -49,6 +49,20 @@ def test_every_module_on_the_way_from_frames_to_a_verdict_is_in_it_or_named_as_n
         if name in PARTS:
             todo |= names(source(name)) - seen
     assert seen - NO_PARTS.keys() == set(PARTS)
+
+
+def test_what_runs_on_cards_counts_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = revision.revision("onnxruntime"), revision.revision("torch_cuda")
+    inner = revision._source
+    for part in revision.CARD_PARTS:
+        revision.revision.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(revision, "_source", lambda name, part=part: inner(name) + "x = 1\n" * name.endswith(part))
+            assert revision.revision("onnxruntime") == here and revision.revision("torch_cuda") != there
+    revision.revision.cache_clear()
+    monkeypatch.setattr(revision.kernels, "source", lambda: "another kernel")
+    assert revision.revision("onnxruntime") == here and revision.revision("torch_cuda") != there
+    revision.revision.cache_clear()
 
 
 def test_comments_and_docstrings_change_nothing_and_code_does() -> None:

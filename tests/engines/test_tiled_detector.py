@@ -88,19 +88,19 @@ def test_every_cell_is_covered_once_and_a_lost_tile_is_no_pass(height: int, widt
 
 
 def test_a_tile_that_nobody_answered_for_is_named(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = detector._run_rows
+    inner = detector._finish
 
-    def lossy(pieces: Any) -> Any:
-        return inner(pieces)[:-1]
+    def lossy(started: Any) -> Any:
+        return inner(started)[:-1]
 
-    monkeypatch.setattr(detector, "_run_rows", lossy)
+    monkeypatch.setattr(detector, "_finish", lossy)
     (found,) = detector.inspect([np.full((CHANNELS, 60, 60), 30, np.uint8)])
     assert not found.passed and found.problem is Problem.NOT_COVERED
 
 
 def test_a_tile_without_a_number_is_no_pass(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = detector._run_rows
-    monkeypatch.setattr(detector, "_run_rows", lambda pieces: [(map, float("nan")) for map, _ in inner(pieces)])
+    inner = detector._finish
+    monkeypatch.setattr(detector, "_finish", lambda started: [(map, float("nan")) for map, _ in inner(started)])
     (found,) = detector.inspect([np.full((CHANNELS, 60, 60), 30, np.uint8)])
     assert not found.passed and found.problem is Problem.NOT_FINITE
 
