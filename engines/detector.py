@@ -15,6 +15,7 @@ from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError, PanelError
 from engines.gather import Gather, Joined, Pieces
 from engines.integrity import Damage, Guard, History
+from engines.laps import DECIDE, NETWORK, PREPARE, STITCH, Laps
 from engines.recipe import Golden, Limits, Manifest, Recipe, Tiles
 from engines.runtimes import Network, TensorSpec
 from engines.scoring import Scoring
@@ -38,7 +39,8 @@ class Detector:
     """An open engine with its recipe's geometry and limits. Used by one thread.
 
     Every batch carries a golden defect where the recipe has one, unless `proving` is false. `network_calls` and
-    `panels` count what was done since it was opened; `batch_s` is what the largest batch took at most in `warm`.
+    `panels` count what was done since it was opened; `batch_s` is what the largest batch took at most in `warm`, `laps`
+    what the parts of the last `inspect` took.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Detector:
         self.network_calls = 0
         self.panels = 0
         self.batch_s = 0.0
+        self.laps = Laps()
         self._network, self._calibration = network, calibration
         taught = self.manifest.integrity
         self._guard = Guard(taught) if taught else None
@@ -140,6 +143,7 @@ class Detector:
         for panel in panels:
             self._fit(panel, self._sizes)
         starts = range(0, len(panels), self.max_batch)
+        self.laps.begin()
         return [found for at in starts for found in self._inspect_batch(panels[at : at + self.max_batch])]
 
     def warm(self, runs: int = 2) -> None:
@@ -167,7 +171,9 @@ class Detector:
     def _inspect_batch(self, panels: Sequence[NDArray]) -> list[Finding]:
         answers = self._run_batch([self._calibration.apply(panel) for panel in panels])
         self.panels += len(panels)
-        return [self._finding(panel, *answer) for panel, answer in zip(panels, answers, strict=True)]
+        findings = [self._finding(panel, *answer) for panel, answer in zip(panels, answers, strict=True)]
+        self.laps.lap(DECIDE)
+        return findings
 
     def _run_batch(self, panels: Sequence[NDArray]) -> list[tuple[Joined, float]]:
         """Maps and scores of corrected `panels`, by calls that the golden defect went through too."""
@@ -175,7 +181,9 @@ class Detector:
         rows = [(pieces, number) for pieces in gathered for number in range(len(pieces))]
         starts = range(0, len(rows), self.max_batch)
         answers = [answer for at in starts for answer in self._run_rows(rows[at : at + self.max_batch])]
-        return [self._joined(*each) for each in _dealt(gathered, answers)]
+        joined = [self._joined(*each) for each in _dealt(gathered, answers)]
+        self.laps.lap(STITCH)
+        return joined
 
     def _run_rows(self, pieces: Sequence[tuple[Pieces, int]]) -> list[tuple[NDArray[np.float32], float]]:
         """Map [h, w] and score that the network gives each piece, by one call."""
@@ -187,7 +195,9 @@ class Detector:
             self._batch[at] = sentinel.tile
         for (panel, number), row in zip(pieces, rows, strict=True):
             panel.fill(number, self._batch[row])
+        self.laps.lap(PREPARE)
         outputs = self._network.run({INPUT: self._batch[: len(pieces) + (at is not None)]})
+        self.laps.lap(NETWORK)
         self.network_calls += 1
         maps, scores = outputs[MAP], outputs[SCORE].tolist()
         if sentinel and at is not None:
@@ -195,7 +205,9 @@ class Detector:
             joined, score = self._joined(sentinel.pieces, [(maps[at], scores[at])])
             sentinel.verify(score, joined.map)
             self._trusted = True
-        return [(maps[row].copy(), scores[row]) for row in rows]
+        answers = [(maps[row].copy(), scores[row]) for row in rows]
+        self.laps.lap(STITCH)
+        return answers
 
     def _joined(self, pieces: Pieces, answers: Sequence[tuple[NDArray[np.float32], float]]) -> tuple[Joined, float]:
         """A panel's map and its score, not a number where that of a piece is none."""

@@ -1,0 +1,29 @@
+"""Progress of a measurement: a living bar on a terminal, a line now and then elsewhere; on stderr."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SAY_EVERY_S = 10.0
+Show = Callable[[str, int, int], None]  # what is done, how many are, of how many
+
+
+@contextmanager
+def telling() -> Iterator[Show]:
+    """Call what is given as often as one likes."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    said_s = [time.monotonic()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(text: str, done: int, total: int) -> None:
+            bar.update(task, description=text, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - said_s[0] > SAY_EVERY_S:
+                said_s[0] = time.monotonic()
+                console.print(f"{text}: {done} of {total}", highlight=False)
+
+        yield show
