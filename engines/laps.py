@@ -14,7 +14,7 @@ class Laps:
 
     def begin(self) -> None:
         """Everything at 0, the clock runs."""
-        self.ns = dict.fromkeys(PARTS, 0)
+        self.ns: dict[str, int] = dict.fromkeys(PARTS, 0)
         self._last_ns = time.monotonic_ns()
 
     def lap(self, part: str) -> None:

@@ -30,7 +30,5 @@ def told(before: tuple[float, float, float], after: tuple[float, float, float]) 
     if boot - steady > SLEPT_S:
         yield f"the machine slept for {boot - steady:.1f} s while it was measured: measure again"
     if abs(wall - boot) > SET_S:
-        yield (
-            f"the wall clock was set by {wall - boot:+.1f} s while it was measured: no duration counts on it, but records"
-            " carry its time; measure again"
-        )
+        said = f"the wall clock was set by {wall - boot:+.1f} s while it was measured"
+        yield f"{said}: no duration counts on it, but records carry its time; measure again"

@@ -16,7 +16,7 @@ TAILS = ("median", "p99")
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of both. `ratio` is B / A of milliseconds; `interval` holds it, 95 % sure; `noise`: of the worse one."""
+    """One figure of both. `ratio` is B / A of ms; `interval` holds it, 95 % sure; `noise`: of the worse one."""
 
     what: str
     before_ms: float
@@ -48,7 +48,7 @@ def changes(before: EnginePassport | LinePassport, after: EnginePassport | LineP
     elif isinstance(before, LinePassport) and isinstance(after, LinePassport):
         found = list(_lines(before, after))
     else:
-        raise UsageError(f"one is a passport of an {before.kind}, the other of an {after.kind}: compare like with like")
+        raise UsageError("one passport is of an engine, the other of a line: compare like with like")
     if not found:
         raise UsageError("the passports have no figure in common: measure the same batch sizes")
     return found

@@ -1,4 +1,4 @@
-"""Energy that the device itself counts: processors by the kernel's powercap files, NVIDIA cards by their driver's library.
+"""Energy that devices count themselves: processors by the kernel's powercap files, NVIDIA cards by their driver.
 
 Where neither can be read nothing is said; an estimate from a data sheet is no measurement.
 """

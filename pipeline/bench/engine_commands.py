@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.bench.passport import EnginePassport
 
 STOPPED, BROKEN = 130, 3
+WIDE = 120  # columns, where no terminal says its own
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ def bench_engine(
     out: Annotated[Path, typer.Option(help="folder for passport.json and passport.html")] = Path("takt-passport"),
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file too")] = None,
 ) -> None:
-    """Time raw frames to findings, host copies inside, beside the floor of this machine. Ctrl-C writes what there is."""
+    """Time raw frames to findings, host copies inside, beside this machine's floor. Ctrl-C writes what there is."""
     from engines import recipe as recipes
     from engines.cache import Choice
     from pipeline.config import data_home, load
@@ -90,15 +91,15 @@ def _measured(
     kept = [one for one in times if one.every]
     if not kept:
         raise typer.Abort
-    return EnginePassport(
-        **header(command, machine.facts()),
-        subject=subject_of(recipe, engine, panels[0]),
-        own_share=bench.own_share(kept),
-        interrupted=interrupted.asked,
-        warnings=list(clocks.said()),
-        rates={"operations_per_s": rates.operations, "bytes_per_s": rates.bytes, "why_none": rates.why},
-        rows=[bench.row(recipe, engine, one, panels[0], rates) for one in kept],
-    )
+    more = {
+        "subject": subject_of(recipe, engine, panels[0]),
+        "own_share": bench.own_share(kept),
+        "interrupted": interrupted.asked,
+        "warnings": list(clocks.said()),
+        "rates": {"operations_per_s": rates.operations, "bytes_per_s": rates.bytes, "why_none": rates.why},
+        "rows": [bench.row(recipe, engine, one, panels[0], rates) for one in kept],
+    }
+    return EnginePassport.model_validate(header(command, machine.facts()) | more)
 
 
 def _left(passport: "EnginePassport", out: Path, json_file: Path | None) -> None:
@@ -137,7 +138,7 @@ def _show(passport: "EnginePassport") -> None:
         rates = (row.panels_per_s, row.pixels_per_s / 1e6, row.floor_ms, row.ratio)
         noise = "-" if row.noise_floor is None else f"{row.noise_floor:.1%}"
         table.add_row(str(row.batch), *map(_number, ms), *map(_number, rates), noise)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
     console.print(table)
     if passport.rates.why_none:
         console.print(f"no floor: {passport.rates.why_none}", highlight=False, markup=False)

@@ -34,7 +34,7 @@ Watch = Callable[[Supervisor], None]
 
 @dataclass(frozen=True)
 class Measured:
-    """One run. `own_cpu_s`: processor time of this process meanwhile, which is the benchmark's."""
+    """One run. `own_cpu_s`: processor time of what is done besides running the line."""
 
     run: Run
     timelines: list[Timeline] = field(repr=False)
@@ -73,10 +73,10 @@ def prepared(config: LineConfig, takt_ms: int, panels: int, state: Path) -> Line
     """
     usual_takt_ms(config)
     if takt_ms < (least := least_takt_ms(config)):
-        timing = config.timing
+        timing = f"timing.exposure_ms {config.timing.exposure_ms} and quiet_ms {config.timing.quiet_ms}"
         raise UsageError(
-            f"a takt of {takt_ms} ms is shorter than the exposures: timing.exposure_ms {timing.exposure_ms} and quiet_ms"
-            f" {timing.quiet_ms} leave room from {least} ms on; ask for more, or lower them"
+            f"a takt of {takt_ms} ms is shorter than the exposures: {timing} leave room from {least} ms on; ask for"
+            " more, or lower them"
         )
     assert config.conveyor is not None
     belt = {"takt_ms": takt_ms, "panels": panels, "open_loop": True}
@@ -116,13 +116,15 @@ def measure(config: LineConfig, takt_ms: int, panels: int, place: Path, watch: W
             pass
         to_stderr(line.station, "supervisor")
         interrupted, clocks = Interrupted(), Clocks()
-        began_s, cpu_s = time.monotonic(), time.process_time()
+        began_s, cpu_s = time.monotonic(), 0.0
         with Supervisor(line) as supervisor:
             while not (interrupted.asked or supervisor.finished()):
                 supervisor.watch(WATCH_MS)
+                cpu_s -= time.thread_time()
                 watch(supervisor)
-        cpu_s, seconds = time.process_time() - cpu_s, time.monotonic() - began_s
-        return _read(line, takt_ms, panels, (seconds, cpu_s), tuple(clocks.said()), interrupted.asked)
+                cpu_s += time.thread_time()
+        spent = (time.monotonic() - began_s, cpu_s)
+        return _read(line, takt_ms, panels, spent, tuple(clocks.said()), interrupted.asked)
 
 
 def _read(

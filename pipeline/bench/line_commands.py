@@ -81,19 +81,18 @@ def _passport(config: "LineConfig", command: str, found: "Found", subject: Any) 
     figures = line_figures.figures(measured.timelines, measured.run)
     median_s = (figures["latency_ms"]["median"] or 0.0) / 1000
     own = measured.own_cpu_s / max(len(measured.timelines) * median_s, 1e-9)
-    return LinePassport(
-        **header(command, machine.facts()),
-        **figures,
-        subject=subject,
-        own_share=own,
-        interrupted=measured.interrupted,
-        warnings=list(measured.clocks),
-        limit_found=found.is_limit,
-        trials=found.trials,
-        settings=_settings(config),
-        reconciled=measured.summary["reconciled"],
-        samples=line_figures.samples(measured.timelines),
-    )
+    more = {
+        "subject": subject,
+        "own_share": own,
+        "interrupted": measured.interrupted,
+        "warnings": list(measured.clocks),
+        "limit_found": found.is_limit,
+        "trials": found.trials,
+        "settings": _settings(config),
+        "reconciled": measured.summary["reconciled"],
+        "samples": line_figures.samples(measured.timelines),
+    }
+    return LinePassport.model_validate(header(command, machine.facts()) | figures | more)
 
 
 def _settings(config: "LineConfig") -> dict[str, Any]:

@@ -89,7 +89,7 @@ def bottleneck(inspected: Sequence[Timeline], busy: Mapping[str, float]) -> str:
 
 
 def overhead(inspected: Sequence[Timeline]) -> Figures:
-    """The line's own way: without belt, exposures, pixel copies and checks, and the network; and what it consists of."""
+    """The line's own way: without belt, exposures, pixel copies and checks, and network; and what it consists of."""
     own = [name for name in STAGES if name not in PIXELS]
     total = [_spent(one, own) for one in inspected]
     parts = {name: spread(ms)["median"] for name, ms in by_stage(inspected).items() if name in own}

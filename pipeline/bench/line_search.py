@@ -47,12 +47,13 @@ def _confirmed(
     config: LineConfig, takt_ms: int, panels: int, place: Path, announce: Announce, told: list[dict[str, Any]]
 ) -> Found:
     """The long run, at a little longer takts until one holds."""
-    for again in range(MOST_CONFIRMED):
-        measured = measure(config, takt_ms, panels, place, announce(takt_ms, panels))
-        if measured.interrupted or held(measured) or again == MOST_CONFIRMED - 1:
+    measured = measure(config, takt_ms, panels, place, announce(takt_ms, panels))
+    for _ in range(MOST_CONFIRMED - 1):
+        if measured.interrupted or held(measured):
             break
         told.append(_told(measured))
         takt_ms = pace.spared_ms(takt_ms)
+        measured = measure(config, takt_ms, panels, place, announce(takt_ms, panels))
     return Found(measured, told, is_limit=held(measured) and not measured.interrupted)
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from calibration.pages import STYLE, cards, section, table, words
 from pipeline.bench import plots
-from pipeline.bench.passport import EnginePassport, LinePassport, Spread
+from pipeline.bench.passport import EnginePassport, LinePassport, Row, Spread, Trial
 from pipeline.bench.timeline import STAGES
 
 OWN_STYLE = """
 figure { margin: .5rem 0 } figcaption span { margin-right: 1rem; white-space: nowrap } .dot { fill: var(--good) }
 figcaption i { display: inline-block; width: .7em; height: .7em; margin-right: .3em; border-radius: 2px }
-.hollow { fill: none; stroke: var(--good); stroke-width: 1.5 } pre { background: var(--card); padding: .6rem; overflow-x: auto }
+.hollow { fill: none; stroke: var(--good); stroke-width: 1.5 }
+pre { background: var(--card); padding: .6rem; overflow-x: auto }
 """
 HEADS = ("", "median ms", "p90", "p99", "p99.9", "longest")
 
@@ -64,13 +65,13 @@ _CAPTION = (
 )
 
 
-def _row(row: Any) -> tuple[str, ...]:
+def _row(row: Row) -> tuple[str, ...]:
     rates = (f"{row.panels_per_s:.4g}", f"{row.pixels_per_s / 1e6:.4g}")
     noise = "-" if row.noise_floor is None else f"{row.noise_floor:.1%}"
     return (str(row.batch), *_spread(row.ms), *rates, _number(row.floor_ms), _number(row.ratio), noise)
 
 
-def _runs(row: Any) -> list[float]:
+def _runs(row: Row) -> list[float]:
     return [ms for run in zip(*row.samples_ms, strict=False) for ms in run]
 
 
@@ -151,12 +152,14 @@ def _trials(passport: LinePassport) -> Iterator[str]:
     ordered = sorted(passport.trials, key=lambda trial: -trial.takt_ms)
     points = [(60_000 / one.takt_ms, one.latency_ms.median or 0.0, one.sustained) for one in ordered]
     heads = ("takt ms", "panels", "held", "late", "median ms", "longest ms", "busy", "bottleneck")
-    rows = [
-        (f"{one.takt_ms:g}", one.panels, "yes" if one.sustained else "no", one.late, _number(one.latency_ms.median))
-        + (_number(one.latency_ms.max), _busy(one.busy), one.bottleneck)
-        for one in ordered
-    ]
-    yield section("Throughput and latency", plots.throughput(points, passport.window_ms), table(heads, rows))
+    drawn = plots.throughput(points, passport.window_ms)
+    yield section("Throughput and latency", drawn, table(heads, map(_trial, ordered)))
+
+
+def _trial(one: Trial) -> tuple[object, ...]:
+    ms = (_number(one.latency_ms.median), _number(one.latency_ms.max))
+    held = "yes" if one.sustained else "no"
+    return (f"{one.takt_ms:g}", one.panels, held, one.late, *ms, _busy(one.busy), one.bottleneck)
 
 
 # --- both ---
@@ -168,7 +171,8 @@ def _about(passport: EnginePassport | LinePassport) -> Iterator[str]:
     yield section("Machine", table((), ((name, _plain(value)) for name, value in passport.machine.items())))
     if isinstance(passport, LinePassport):
         yield section("Settings", f"<pre>{html.escape(json.dumps(passport.settings, indent=1))}</pre>")
-    own = f"Measuring itself took {passport.own_share:.2%} of a panel's time. {passport.made}, takt {passport.takt_version}."
+    own = f"Measuring itself took {passport.own_share:.2%} of a panel's time."
+    own = f"{own} {passport.made}, takt {passport.takt_version}."
     yield section("To repeat it", f"<pre>{html.escape(passport.command)}</pre>", words(own, "dim"))
 
 

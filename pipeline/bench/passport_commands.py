@@ -1,6 +1,7 @@
 """`takt bench predict` and `takt bench compare`: what passports say of other products, and of each other."""
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ from pipeline.bench.group import bench_group
 
 if TYPE_CHECKING:
     from pipeline.bench.compare import Change
+
+WIDE = 120  # columns, where no terminal says its own
 
 
 def register(app: typer.Typer) -> None:
@@ -99,4 +102,4 @@ def _print_changes(found: list["Change"]) -> None:
         interval = f"{one.interval[0]:.3f} to {one.interval[1]:.3f}"
         ms = (f"{one.before_ms:.3g}", f"{one.after_ms:.3g}", f"{one.ratio:.3f}")
         table.add_row(one.what, *ms, interval, f"{one.noise:.1%}", one.verdict)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)

@@ -52,16 +52,15 @@ def tail(series: Mapping[str, Sequence[float]], unit: str = "ms") -> str:
     most = max(len(ms) for ms in sets.values())
     across = Axis(float(min(ms[0] for ms in sets.values())), float(max(ms[-1] for ms in sets.values())) * 1.001)
     up = Axis(0.7 / most, 1.0, logarithmic=True)
-    lines = "".join(_tail_line(name, ms, across, up, place) for place, (name, ms) in enumerate(sets.items()))
+    lines = "".join(_tail_line(name, ms.tolist(), across, up, place) for place, (name, ms) in enumerate(sets.items()))
     return drawing(_frame(across, up, unit, "panels that took longer") + lines, _legend(list(sets)))
 
 
-def _tail_line(name: str, ms: np.ndarray, across: Axis, up: Axis, place: int) -> str:
+def _tail_line(name: str, ms: Sequence[float], across: Axis, up: Axis, place: int) -> str:
     """Each value once, the tail's all of them."""
-    longer = 1 - np.arange(len(ms)) / len(ms)
     body = np.linspace(0, len(ms) - 1, MOST_POINTS).astype(int)
-    keep = np.unique(np.concatenate([body, np.arange(max(0, len(ms) - 200), len(ms))]))
-    return _polyline([(across.share(ms[at]), up.share(longer[at])) for at in keep], place, name)
+    keep = np.unique(np.concatenate([body, np.arange(max(0, len(ms) - 200), len(ms))])).tolist()
+    return _polyline([(across.share(ms[at]), up.share(1 - at / len(ms))) for at in keep], place, name)
 
 
 def over_time(due_ms: Sequence[float], latency_ms: Sequence[float], deadline_ms: float | None = None) -> str:

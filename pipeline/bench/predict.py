@@ -14,7 +14,7 @@ import numpy as np
 from engines import tiles
 from engines.recipe import Tiles
 from pipeline.bench import model
-from pipeline.bench.model import Model, Point, Sizes
+from pipeline.bench.model import Point, Sizes
 from pipeline.bench.passport import EnginePassport, LinePassport, Subject
 from pipeline.errors import UsageError
 

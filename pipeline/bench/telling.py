@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-SAY_EVERY_S = 10.0
+SAY_EVERY_S, DRAW_EVERY_S = 10.0, 0.5
 Show = Callable[[str, int, int], None]  # what is done, how many are, of how many
 
 
@@ -16,14 +16,18 @@ def telling() -> Iterator[Show]:
     """Call what is given as often as one likes."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    said_s = [time.monotonic()]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    said_s, every_s = [time.monotonic()], DRAW_EVERY_S if console.is_terminal else SAY_EVERY_S
+    shown = {"transient": True, "auto_refresh": False, "disable": not console.is_terminal}
+    with Progress(*columns, console=console, **shown) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(text: str, done: int, total: int) -> None:
-            bar.update(task, description=text, completed=done, total=total)
-            if not console.is_terminal and time.monotonic() - said_s[0] > SAY_EVERY_S:
-                said_s[0] = time.monotonic()
+            if time.monotonic() - said_s[0] < every_s:
+                return
+            said_s[0] = time.monotonic()
+            if console.is_terminal:
+                bar.update(task, description=text, completed=done, total=total, refresh=True)
+            else:
                 console.print(f"{text}: {done} of {total}", highlight=False)
 
         yield show
