@@ -27,7 +27,7 @@ def bench_engine(
     line: Annotated[Path | None, typer.Option(metavar="LINE.toml", help="measure what this line uses")] = None,
     runtime: Annotated[str, typer.Option(help="what runs the network; a line says its own")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, int8 or fp8; a line says its own")] = "fp32",
-    batch: Annotated[str, typer.Option(help="panels in a batch, with commas between")] = "1,2,4,8",
+    batch: Annotated[str | None, typer.Option(help="panels in a batch, as 1,2; default: 1, 2, 4 to the most")] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="that the engine was built for")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="that the engine was built for")] = 2,
     runs: Annotated[int, typer.Option(min=2, help="of each batch; a p99 needs 2,000, a p99.9 10,000")] = 2_000,
@@ -46,14 +46,17 @@ def bench_engine(
     batches = _batches(batch, choice.max_batch)
     loaded = load_recipe(config, recipe) if config else recipes.load(recipe)
     options = f"--line {line}" if line else f"--runtime {runtime} --precision {precision} --threads {threads}"
-    command = f"takt bench engine {recipe} {options} --batch {batch} --runs {runs}"
+    listed = ",".join(map(str, batches))
+    command = f"takt bench engine {recipe} {options} --max-batch {choice.max_batch} --batch {listed} --runs {runs}"
     passport = _measured(loaded, choice, config.state if config else data_home(), (batches, runs), command)
     _left(passport, out, json_file)
 
 
-def _batches(text: str, most: int) -> list[int]:
+def _batches(text: str | None, most: int) -> list[int]:
     from pipeline.errors import UsageError
 
+    if text is None:
+        return [1 << power for power in range(most.bit_length())]
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"--batch {text}: panels in a batch, with commas between, as 1,2,4")

@@ -36,7 +36,7 @@ def fitted(points: Sequence[Point], terms: Sequence[str]) -> Model:
     """The model of `points`; where fewer terms explain them as well, the first of `terms` are taken."""
     known = [point for point in points if point.ms > 0]
     tried = [_tried(known, chosen) for chosen in _choices(terms, len(known))]
-    usable = [(error + A_TERM * len(model.weights), model) for error, model in tried if model is not None]
+    usable = [(round(error + A_TERM * len(model.weights), 9), model) for error, model in tried if model is not None]
     return min(usable, key=lambda pair: pair[0], default=(0.0, Model({})))[1]
 
 
