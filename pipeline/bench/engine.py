@@ -112,7 +112,7 @@ def timed(
     """`runs` of every batch size, half of them by each detector, in turns; fewer where `stopped` says so."""
     found = [Times(batch) for batch in batches]
     for times in found:
-        times.warm_runs = sum(_warmed(lambda one=one, n=times.batch: one.inspect(panels[:n])) for one in detectors)
+        times.warm_runs = sum(warmed(lambda one=one, n=times.batch: one.inspect(panels[:n])) for one in detectors)
     rounds = max(1, runs // len(detectors))
     for number in range(rounds):
         if stopped():
@@ -120,12 +120,13 @@ def timed(
         for times in found:
             for place in range(len(detectors)):
                 which = (place + number) % len(detectors)
-                _once(detectors[which], panels[: times.batch], times, which)
+                run_once(detectors[which], panels[: times.batch], times, which)
         tell(number + 1, rounds)
     return found
 
 
-def _once(detector: Detector, panels: Sequence[Panel], times: Times, which: int) -> None:
+def run_once(detector: Detector, panels: Sequence[Panel], times: Times, which: int) -> None:
+    """One run, noted as one of the pass `which`."""
     began = time.perf_counter_ns()
     detector.inspect(panels)
     times.passes[which].append((time.perf_counter_ns() - began) / 1e6)
@@ -133,7 +134,7 @@ def _once(detector: Detector, panels: Sequence[Panel], times: Times, which: int)
         times.parts[part].append(ns / 1e6)
 
 
-def _warmed(call: Callable[[], object]) -> int:
+def warmed(call: Callable[[], object]) -> int:
     """Call until the median of five differs little from that of the five before; returns how often."""
     before = float("inf")
     for done in range(WINDOW, MOST_WARM + 1, WINDOW):

@@ -88,12 +88,16 @@ def prepared(config: LineConfig, takt_ms: int, panels: int, state: Path) -> Line
         "state_dir": state,
         "recipes": places,
     }
-    changes["cameras"] = tuple(camera.model_copy(update={"settings": _looping(camera)}) for camera in config.cameras)
     return config.model_copy(update=changes)
 
 
-def _looping(camera: CameraConfig) -> dict[str, Any]:
-    """A replay goes on from its beginning: a run has more panels than a folder."""
+def _looping(line: LineConfig) -> LineConfig:
+    """A replay goes on from its beginning, since a run has more panels than a folder; no line may that inspects."""
+    cameras = tuple(camera.model_copy(update={"settings": _looped(camera)}) for camera in line.cameras)
+    return line.model_copy(update={"cameras": cameras})
+
+
+def _looped(camera: CameraConfig) -> dict[str, Any]:
     known = plugins.load("pipeline.cameras", camera.kind).Settings.model_fields
     return camera.settings | ({"loop": True} if "loop" in known else {})
 
@@ -114,6 +118,7 @@ def measure(config: LineConfig, takt_ms: int, panels: int, place: Path, watch: W
         line = prepared(config, takt_ms, panels, state)
         for _ in check_line(line):
             pass
+        line = _looping(line)
         to_stderr(line.station, "supervisor")
         interrupted, clocks = Interrupted(), Clocks()
         began_s, cpu_s = time.monotonic(), 0.0

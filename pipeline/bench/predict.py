@@ -52,7 +52,7 @@ def predicted(passports: Passports, asked: Asked) -> dict[str, Any]:
         UsageError: the passports are of different engines, or hold nothing to predict from.
     """
     subject = _common(passports)
-    sizes = sizes_of(subject, asked.channels, asked.size, asked.batch)
+    sizes = sizes_of(planned(subject, asked.size), asked.channels, asked.size, asked.batch)
     points = points_of(passports)
     models = {stage: model.fitted(each, TERMS.get(stage, ("one",))) for stage, each in points.items()}
     stages = {stage: round(one.ms(sizes), 4) for stage, one in models.items()}
@@ -85,6 +85,19 @@ def _common(passports: Passports) -> Subject:
         if other:
             raise UsageError(f"the passports differ in {', '.join(other)}: predict from those of one engine")
     return first
+
+
+def planned(subject: Subject, size: tuple[int, int]) -> Subject:
+    """The same recipe taught for panels of `size`: in tiles as `takt teach --tiles` would choose them."""
+    if subject.geometry.get("kind") != "tiles" or size == subject.panel:
+        return subject
+    known = Tiles.model_validate(subject.geometry)
+    try:
+        chosen = tiles.chosen(size, known.halo, known.grid)
+    except tiles.NoTileError:
+        return subject
+    geometry = chosen.model_dump(mode="json")
+    return subject.model_copy(update={"geometry": geometry, "tile": (chosen.height, chosen.width)})
 
 
 def sizes_of(subject: Subject, channels: int, size: tuple[int, int], batch: int) -> Sizes:
@@ -208,5 +221,7 @@ def _notes(passports: Passports, subject: Subject, asked: Asked, error: float | 
         yield "the panel's size lies outside of those measured"
     if subject.geometry.get("kind") != "tiles":
         yield f"the recipe resizes panels to {subject.tile[0]} x {subject.tile[1]} px: the network's time does not grow"
-    if len({one.tile for one in subjects}) == 1 and subject.geometry.get("kind") == "tiles":
-        yield "tiles have the size of the first passport's recipe"
+    else:
+        chosen = planned(subject, asked.size)
+        tile = f"{chosen.tile[0]} x {chosen.tile[1]} px"
+        yield f"in {_rows(chosen, asked.size)} tiles of {tile}, as takt teach --tiles chooses"

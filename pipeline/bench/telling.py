@@ -17,8 +17,8 @@ def telling() -> Iterator[Show]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     said_s, every_s = [time.monotonic()], DRAW_EVERY_S if console.is_terminal else SAY_EVERY_S
-    shown = {"transient": True, "auto_refresh": False, "disable": not console.is_terminal}
-    with Progress(*columns, console=console, **shown) as bar:
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, auto_refresh=False, disable=hidden) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(text: str, done: int, total: int) -> None:

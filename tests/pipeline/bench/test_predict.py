@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.bench.model import Model, Point, errors, fitted
 from pipeline.bench.passport import EnginePassport
-from pipeline.bench.predict import Asked, predicted, sizes_of
+from pipeline.bench.predict import Asked, planned, predicted, sizes_of
 from pipeline.cli import app
 from pipeline.errors import UsageError
 
@@ -71,11 +71,11 @@ def measured(channels: int, side: int, batches: tuple[int, ...] = (1, 2, 4), run
 def test_a_product_that_was_not_measured_is_predicted_from_others() -> None:
     passes = [measured(1, 256), measured(4, 512), measured(8, 300)]
     found = predicted(passes, Asked(6, (1024, 768), takt_ms=800))
-    law = sum(law_ms(sizes_of(passes[0].subject, 6, (1024, 768), 1)).values())
+    law = sum(law_ms(sizes_of(planned(passes[0].subject, (1024, 768)), 6, (1024, 768), 1)).values())
     assert found["expected_median_ms"] == pytest.approx(law, rel=0.15)
     assert found["expected_p99_ms"] == pytest.approx(found["expected_median_ms"] * 1.07, rel=0.03)
     assert found["error"] is not None and found["error"] < 0.3
-    assert found["rows"] == 20
+    assert found["rows"] == 1, "a tile that covers all of the panel needs no halo"
     assert found["follows"] is (law < 800)
 
 
