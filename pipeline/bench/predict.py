@@ -4,6 +4,7 @@ Of an engine, what lies between raw frames and findings is predicted; of a line 
 way. The tail and the wait for the panel before come from what was measured: models are of medians.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -87,11 +88,15 @@ def _common(passports: Passports) -> Subject:
     return first
 
 
+def _tiles(subject: Subject) -> Tiles:
+    return Tiles.model_validate_json(json.dumps(subject.geometry))
+
+
 def planned(subject: Subject, size: tuple[int, int]) -> Subject:
     """The same recipe taught for panels of `size`: in tiles as `takt teach --tiles` would choose them."""
     if subject.geometry.get("kind") != "tiles" or size == subject.panel:
         return subject
-    known = Tiles.model_validate(subject.geometry)
+    known = _tiles(subject)
     try:
         chosen = tiles.chosen(size, known.halo, known.grid)
     except tiles.NoTileError:
@@ -120,7 +125,7 @@ def sizes_of(subject: Subject, channels: int, size: tuple[int, int], batch: int)
 def _rows(subject: Subject, size: tuple[int, int]) -> int:
     if subject.geometry.get("kind") != "tiles":
         return 1
-    return tiles.count(Tiles.model_validate(subject.geometry), size)
+    return tiles.count(_tiles(subject), size)
 
 
 def points_of(passports: Passports) -> dict[str, list[Point]]:

@@ -4,6 +4,7 @@ Open loop: panel n was due n takts after the first, and its time counts from the
 it. Stamps are of one host's monotonic clock. A panel that no inspection judged in time took at least the window.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,8 @@ STAGES = {  # in the order of the way; what ends there
     "belt": "due -> trigger edge: the simulated belt lags behind its schedule; no part of the line",
     "exposure": "edge -> last exposure's end, as the camera's settings say",
     "readout": "-> the set lies in the ring and is known to be this trigger's",
-    "carrier": "-> the inspector has the last camera's set: digest, message, hold",
-    "queue": "-> its batch begins",
+    "queue": "-> the inspector has done with the batch before",
+    "carrier": "-> its batch begins: digest, message, the last camera's set held",
     "check": "-> digests compared, integrity of the raw frames checked",
     "prepare": "-> corrected and gathered into the batch",
     "network": "-> the network has answered, copies to its device and back inside",
@@ -74,6 +75,7 @@ class _Marks:
     heard_ns: int = 0
     confirmed_ns: int = 0
     written_ns: int = 0
+    freed_ns: int = 0  # the inspector had done with the batch before
     outcome: Record = field(default_factory=dict)
 
 
@@ -85,6 +87,7 @@ def timelines(records: Iterable[Record], rows: Sequence[Record], run: Run) -> li
     first = min(placed)
     began_ns = placed[first]["trigger_ns"] - round(first * run.takt_ms * MS)
     marks = _marked(records)
+    _queued(marks.values())
     each = (_timeline(n, placed.get(n), began_ns, marks, run) for n in range(first, run.panels))
     return [one for one in each if one.outcome != Fault.STOPPED]
 
@@ -99,6 +102,15 @@ def _marked(records: Iterable[Record]) -> dict[int, _Marks]:
         elif marks := tokens.get(record.get("token", "")):
             _note(marks, record)
     return found
+
+
+def _queued(marks: Iterable[_Marks]) -> None:
+    """Note since when the inspector was free for each panel; what lay there before that waited in its queue."""
+    judged = [one for one in marks if one.timing]
+    decided = sorted({one.timing["decided_ns"] for one in judged})
+    for one in judged:
+        before = bisect_right(decided, one.timing["started_ns"])
+        one.freed_ns = decided[before - 1] if before else 0
 
 
 def _note(marks: _Marks, record: Record) -> None:
@@ -145,7 +157,7 @@ def _outcome(row: Record, outcome: Record) -> str:
 def _ends(edge_ns: int, run: Run, known: _Marks) -> list[tuple[str, int]]:
     """When each stage ended, in the order of the way; 0: not told."""
     told = {"prepare_took_ns": 0, "run_took_ns": 0, "stitch_took_ns": 0, "ready_ns": 0, "checked_ns": 0}
-    timing = told | {"joined_ns": 0, "started_ns": 0, "decided_ns": 0} | dict(known.timing)
+    timing = told | {"started_ns": 0, "decided_ns": 0} | dict(known.timing)
     checked_ns, ready_ns = timing["checked_ns"], timing["ready_ns"]
     prepared_ns = checked_ns and checked_ns + timing["prepare_took_ns"]
     ran_ns = checked_ns and prepared_ns + timing["run_took_ns"]
@@ -153,8 +165,8 @@ def _ends(edge_ns: int, run: Run, known: _Marks) -> list[tuple[str, int]]:
         ("belt", edge_ns),
         ("exposure", ready_ns and min(ready_ns, edge_ns + round(run.exposure_ms * MS))),
         ("readout", ready_ns),
-        ("carrier", timing["joined_ns"]),
-        ("queue", timing["started_ns"]),
+        ("queue", ready_ns and max(ready_ns, known.freed_ns)),
+        ("carrier", timing["started_ns"]),
         ("check", checked_ns),
         ("prepare", prepared_ns),
         ("network", ran_ns),

@@ -27,7 +27,7 @@ LAW = {  # of each part: milliseconds a unit
 
 
 @given(WEIGHTS, WEIGHTS, st.integers(0, 100))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_a_law_without_noise_is_found_again(large: float, one: float, seed: int) -> None:
     rng, law = np.random.default_rng(seed), Model({"large": large, "one": one})
     sizes = [{"large": float(a), "small": float(b), "one": 1.0} for a, b in rng.uniform(1, 50, (8, 2))]
@@ -39,7 +39,7 @@ def test_a_law_without_noise_is_found_again(large: float, one: float, seed: int)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100)), min_size=1, max_size=8))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_no_weight_is_negative_whatever_was_measured(measured: list[tuple[float, float]]) -> None:
     points = [Point({"large": size, "small": 1 / size, "one": 1.0}, ms) for size, ms in measured]
     model = fitted(points, TERMS)

@@ -49,7 +49,7 @@ def test_the_stages_of_a_panel_add_up_to_its_time_from_when_it_was_due() -> None
     assert [one.latency_ms for one in found] == [52, 52, 52]
     assert [sum(one.stages.values()) for one in found] == pytest.approx([52, 52, 52])
     assert found[0].stages == pytest.approx(
-        dict(zip([*STAGES][:14], (0, 4, 5, 2, 1, 2, 3, 20, 1, 6, 2, 0, 4, 2), strict=True))
+        dict(zip([*STAGES][:14], (0, 4, 5, 0, 3, 2, 3, 20, 1, 6, 2, 0, 4, 2), strict=True))
     )
 
 
@@ -87,8 +87,16 @@ def test_a_verdict_that_came_late_still_tells_where_the_time_went() -> None:
     told[-1]["timing"] = None
     told[1] |= {"timing": timing, "late": True}
     one = of([(row(0, took_ms=760, ack_code=2), told)])[0]
-    assert one.stages["queue"] == pytest.approx(1001)
+    assert one.stages["carrier"] == pytest.approx(1003)
     assert "ack" not in one.stages
+
+
+def test_what_lies_there_while_the_inspector_is_busy_waits_in_its_queue() -> None:
+    busy = records(0, INSTANTS | {"decided": 130})
+    waiting = records(1, {name: ms + (30 if name not in ("ready", "joined") else 0) for name, ms in INSTANTS.items()})
+    found = of([(row(0, took_ms=140), busy), (row(1, took_ms=90), waiting), (row(2), records(2))])
+    assert [one.stages["queue"] for one in found] == pytest.approx([0, 21, 0])
+    assert found[1].stages["carrier"] == pytest.approx(12)
 
 
 def test_a_panel_without_a_verdict_waited_for_one() -> None:
