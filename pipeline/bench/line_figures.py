@@ -17,7 +17,7 @@ MOST_MISSING = 0.01  # of the panels of a takt that counts as sustained: their p
 MOST_SAMPLES = 4_000  # of one stage, kept for comparisons
 INSPECTION = ("check", "prepare", "network", "stitch", "decide")  # one inspector does one batch at a time
 RESOURCES = {"camera": ("exposure",), "inspector": INSPECTION, "bridge": ("plc_write",)}
-PIXELS = ("belt", "exposure", "readout", "check", "prepare", "network")  # the rest is the line's own way
+PIXELS = ("belt", "exposure", "readout", "queue", "check", "prepare", "network")  # the rest is the line's own way
 Figures = dict[str, Any]
 
 
@@ -89,7 +89,7 @@ def bottleneck(inspected: Sequence[Timeline], busy: Mapping[str, float]) -> str:
 
 
 def overhead(inspected: Sequence[Timeline]) -> Figures:
-    """The line's own way: without belt, exposures, pixel copies and checks, and network; and what it consists of."""
+    """The line's own way: without belt, exposures, queue, pixel work and network; and what it consists of."""
     own = [name for name in STAGES if name not in PIXELS]
     total = [_spent(one, own) for one in inspected]
     parts = {name: spread(ms)["median"] for name, ms in by_stage(inspected).items() if name in own}

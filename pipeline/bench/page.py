@@ -124,10 +124,9 @@ def _stages(passport: LinePassport) -> Iterator[str]:
     yield section("Stages", plots.stack(_quantiles(passport)), table((*HEADS, "ends with"), rows))
     own = passport.overhead_ms
     parts = ", ".join(f"{name} {_number(ms)}" for name, ms in own.parts.items())
-    text = (
-        f"The line's own way, without belt, exposures, pixel copies and checks, and the network. Medians, ms: {parts}."
-    )
-    yield section("Overhead", table(HEADS, [("overhead", *_spread(own))]), words(text, "dim"))
+    text = "The line's own way, without belt, exposures, queue, pixel copies and checks, and the network. Medians, ms:"
+    shown = table(HEADS, [("overhead", *_spread(own))])
+    yield section("Overhead", shown, words(f"{text} {parts}.", "dim"))
 
 
 def _quantiles(passport: LinePassport) -> dict[str, dict[str, float]]:

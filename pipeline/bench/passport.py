@@ -164,7 +164,9 @@ class LinePassport(Common):
     outcomes: dict[str, int] = Field(description="PASS, REJECT, faults by name, NO_SLOT")
     latency_ms: Spread = Field(description="a panel that no inspection judged in time counts as the window at least")
     stages: dict[str, Spread] = Field(description="of inspected panels, in the order of the way")
-    overhead_ms: Overhead = Field(description="without belt, exposures, pixel copies and checks, and the network")
+    overhead_ms: Overhead = Field(
+        description="without belt, exposures, queue, pixel copies and checks, and the network"
+    )
     busy: dict[str, float] = Field(description="share of the takt that a resource works for a panel")
     bottleneck: str = Field(description="the longest stage of the busiest resource")
     sustained: bool = Field(description="at most 1 % of the panels without an inspection's result inside the deadline")

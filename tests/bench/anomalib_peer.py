@@ -77,9 +77,8 @@ def by_torch(model: Any, deploy: Any, left_out: dict[str, str], threads: int) ->
     running: dict[str, Callable[[NDArray], Any]] = {"plain PyTorch": lambda picture: called(model, picture)}
     os.environ["TRUST_REMOTE_CODE"] = "1"  # it reads what was written by the line below
     try:
-        running["torch"] = without_gradients(
-            deploy.TorchInferencer(model.to_torch(Path("torch")), device="cpu").predict
-        )
+        inferencer = deploy.TorchInferencer(model.to_torch(Path("torch")), device="cpu")
+        running["torch"] = without_gradients(inferencer.predict)
     except Exception as error:  # as above
         left_out["torch"] = said(error)
     return running

@@ -6,13 +6,14 @@ the other, one picture at a time, the same pictures, with as many threads; what 
 alike. Whoever is not asked sleeps.
 
 What is fair and what is not: theirs is STFPM with two full ResNet-18 (7.3 GFLOP), ours a ResNet-18 with a thin student
-(4.3 GFLOP); both are untaught, which changes no time. `pytorch` is ours in plain PyTorch, `plain PyTorch` theirs with no
-inferencer around it. Their `predict` is timed from the picture in memory, 8 bits deep, and includes the change to
-floats, resizing, normalising, the map at full size and its thresholds. Ours is timed twice: `network` alone, where normalising, comparison, map and score are inside the network, and `inspect`, from the raw frame
-to the finding. In a line, `inspect` also carries one golden defect in every batch, as a check on the engine that they
-have not: that is one more row, and not in these times. Their default export runs in the precision that OpenVINO chooses
-(bf16 where the processor has it), ours in what the name says. The processor's time of a call, of all threads, is less
-moved by what else the machine does.
+(4.3 GFLOP); both are untaught, which changes no time. `pytorch` is ours in plain PyTorch; `plain PyTorch` is theirs,
+with no inferencer around it. Their `predict` is timed from the picture in memory, 8 bits deep, and includes the change
+to floats, resizing, normalising, the map at full size and its thresholds. Ours is timed twice: `network` alone, where
+normalising, comparison, map and score are inside the network, and `inspect`, from the raw frame to the finding. In a
+line, `inspect` also carries one golden defect in every batch, as a check on the engine that they have not: that is one
+more row, and not in these times. Their default export runs in the precision that OpenVINO chooses (bf16 where the
+processor has it), ours in what the name says. The processor's time of a call, of all threads, is less moved by what
+else the machine does.
 """
 
 import json
