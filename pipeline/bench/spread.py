@@ -50,7 +50,7 @@ def ratio(before: Sequence[float], after: Sequence[float], name: str = "median")
     return float(whole), interval(draws(after, name, seed=SEED + 1) / draws(before, name))
 
 
-def noise_floor(passes: Sequence[Sequence[float]], name: str = "median") -> float:
+def noise_floor(passes: Sequence[Sequence[float] | Floats], name: str = "median") -> float:
     """By what share two measurements of the same thing may differ: the passes among each other, or parts of one."""
     arrays = [np.asarray(each, float) for each in passes]
     limits = [abs(bound - 1) for a, b in combinations(arrays, 2) for bound in ratio(list(a), list(b), name)[1]]

@@ -12,7 +12,7 @@ RUN = Run(takt_ms=100, window_ms=800, exposure_ms=4, panels=3)
 USUAL = {"exposure": 8.0, "carrier": 1.0, "check": 2.0, "network": 40.0, "decide": 1.0, "plc_write": 2.0, "ack": 1.0}
 
 
-def panel(number: int, outcome: str = "PASS", batch: int = 1, **stages: float) -> Timeline:
+def panel(number: int, outcome: str = "PASS", batch: int = 1, **stages: Any) -> Timeline:
     spent = USUAL | stages
     latency_ms = sum(spent.values()) if outcome in ("PASS", "REJECT") else 800.0
     return Timeline(number, f"P{number}", outcome, number * 100.0, latency_ms, spent, batch)
@@ -49,7 +49,7 @@ def test_a_panel_inspected_after_the_deadline_is_none_inside_it() -> None:
     ("stages", "name"),
     [({"network": 90.0}, "network"), ({"exposure": 99.0}, "exposure"), ({"plc_write": 80.0}, "plc_write")],
 )
-def test_the_bottleneck_is_the_longest_stage_of_the_busiest_resource(stages: dict[str, float], name: str) -> None:
+def test_the_bottleneck_is_the_longest_stage_of_the_busiest_resource(stages: dict[str, Any], name: str) -> None:
     found = of([panel(n, **stages) for n in range(20)])
     assert found["bottleneck"] == name
 

@@ -1,5 +1,6 @@
 """From a ledger's records and the PLC's rows to where each panel's time went."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from pipeline.bench.timeline import MS, STAGES, Run, Timeline, timelines
 
 RUN = Run(takt_ms=100, window_ms=800, exposure_ms=4, panels=3)
 START_NS = 5_000 * MS
-STAMPS = ("ready", "joined", "started", "checked", "decided", "heard", "confirmed", "written")
-INSTANTS = dict(zip(STAMPS, (9, 11, 12, 14, 44, 46, 45, 50), strict=True))
+STAMPS: tuple[str, ...] = ("ready", "joined", "started", "checked", "decided", "heard", "confirmed", "written")
+INSTANTS: dict[str, float] = dict(zip(STAMPS, (9.0, 11.0, 12.0, 14.0, 44.0, 46.0, 45.0, 50.0), strict=True))
 
 
 def row(panel: int, late_ms: float = 0.0, took_ms: float = 52.0, ack_code: int = 1) -> dict[str, Any]:
@@ -27,9 +28,9 @@ def row(panel: int, late_ms: float = 0.0, took_ms: float = 52.0, ack_code: int =
     }
 
 
-def records(panel: int, at: dict[str, float] | None = None, **outcome: Any) -> list[dict[str, Any]]:
+def records(panel: int, at: Mapping[str, float] = INSTANTS, **outcome: Any) -> list[dict[str, Any]]:
     """The ledger's; `at`: milliseconds after the panel was due."""
-    base_ns, token, at = START_NS + panel * 100 * MS, f"t{panel}", at or INSTANTS
+    base_ns, token = START_NS + panel * 100 * MS, f"t{panel}"
     ns = {name: base_ns + round(ms * MS) for name, ms in at.items()}
     timing = {f"{name}_ns": ns[name] for name in ("ready", "joined", "started", "checked", "decided") if name in ns}
     timing |= {"prepare_took_ns": 3 * MS, "run_took_ns": 20 * MS, "stitch_took_ns": 1 * MS, "network_ns": 0}
