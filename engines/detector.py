@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from engines import card_feed, runtimes
 from engines.build import engine_key, source_of
 from engines.decide import Finding, decide, with_channels
-from engines.errors import EngineError, PanelError
+from engines.errors import EngineError
 from engines.feeding import Batch, Feed, HostFeed, overlapped
+from engines.fitting import Fitting, GeometryError
 from engines.gather import Gather, Joined, Map, Pieces
 from engines.integrity import Damage, Guard, History
-from engines.recipe import Golden, Limits, Manifest, Recipe, Tiles
+from engines.laps import DECIDE, NETWORK, PREPARE, STITCH, Laps
+from engines.recipe import Golden, Limits, Manifest, Recipe
 from engines.runtimes import CardNetwork, Network, TensorSpec
 from engines.scoring import Scoring, own_map
 from engines.sentinel import Sentinel, strongest
-from engines.signature import LEAST_PX
 from engines.station import IDENTITY, StationCalibration
 
 __all__ = ["Detector", "Finding", "GeometryError", "open_detector"]
@@ -31,18 +32,12 @@ INPUT, MAP, SCORE = "panels", "map", "score"
 MOST_NAMED = 8  # defects of which the channels are looked up: a ruined panel must not cost the line its pace
 
 
-class GeometryError(PanelError):
-    """A panel's frames do not have the count, depth or size that the recipe expects."""
-
-    fault = "GEOMETRY"
-
-
 class Detector:
     """An open engine with its recipe's geometry and limits. Used by one thread.
 
     Every batch carries a golden defect where the recipe has one, unless `proving` is false: then a panel more may take
     its row, and `max_batch` says so. `network_calls` and `panels` count what was done since it was opened; `batch_s` is
-    what the largest batch took at most in `warm`.
+    what the largest batch took at most in `warm`, `laps` what the parts of the last `inspect` took.
     """
 
     def __init__(
@@ -62,6 +57,7 @@ class Detector:
         self.network_calls = 0
         self.panels = 0
         self.batch_s = 0.0
+        self.laps = Laps()
         self._network, self._calibration = network, calibration
         taught = self.manifest.integrity
         self._guard = Guard(taught) if taught else None
@@ -72,7 +68,7 @@ class Detector:
         self._feed = feed or HostFeed(self._run_network, self._gather, calibration, self._rows)
         self._map_shape = network.outputs[MAP].shape
         self._scoring = Scoring(self.manifest, self._gather.map_shape(self._map_shape))
-        self._size, self._golden_size = _sizes(self.manifest)
+        self._fitting = Fitting(self.manifest, calibration)
         self._sentinel = self._sentinel_of(recipe) if proving else None
         self._trusted = True
         self._empty = np.zeros(self._gather.shape, self.manifest.dtype)
@@ -83,22 +79,7 @@ class Detector:
         Raises:
             GeometryError: what differs; its attribute `fault` names the line's fault.
         """
-        self._fit(panel, self._size)
-        if self._guard and min(panel.shape[1:]) < LEAST_PX:
-            raise GeometryError(f"panel is {panel.shape}; at least {LEAST_PX} px are needed to check its integrity")
-
-    def _fit(self, panel: NDArray, size: tuple[int, int] | None) -> None:
-        expected = f"expected {len(self._names)} channels {self.manifest.dtype}"
-        if panel.ndim != 3 or panel.shape[0] != len(self._names):
-            raise GeometryError(f"panel is {panel.shape}, {expected}")
-        if panel.dtype != self.manifest.dtype:
-            raise GeometryError(f"panel is {panel.dtype}, {expected}")
-        gain = self._calibration.gain
-        if size and panel.shape[1:] != size:
-            height, width = size
-            raise GeometryError(f"panel is {panel.shape}; taught were panels of {height} x {width} px")
-        if min(panel.shape) < 1 or (gain is not None and gain.shape != panel.shape):
-            raise GeometryError(f"panel is {panel.shape}, the station was measured for another size")
+        self._fitting.check(panel)
 
     @property
     def checks_integrity(self) -> bool:
@@ -166,7 +147,7 @@ class Detector:
         Golden panels of a recipe in tiles are pieces, which `check` refuses: none of them comes from a camera.
         """
         for panel in panels:
-            self._fit(panel, self._golden_size)
+            self._fitting.check_golden(panel)
         return [(finding, joined.whole) for finding, joined in self._inspect(panels, self._feed.golden)]
 
     def warm(self, runs: int = 2) -> None:
@@ -196,12 +177,14 @@ class Detector:
         """Findings, and the maps that they are made of; batch by batch, each once it is asked for."""
         if not self._trusted:
             raise EngineError("the engine did not see a golden defect and has not proven itself since")
+        self.laps.begin()
         for at in range(0, len(panels), self.max_batch):
             batch = panels[at : at + self.max_batch]
             answers = self._run_batch([gather(panel) for panel in batch])
             self.panels += len(batch)
             for panel, (joined, score) in zip(batch, answers, strict=True):
                 yield self._finding(panel, joined, score), joined
+            self.laps.lap(DECIDE)
 
     def _run_batch(self, gathered: Sequence[Pieces]) -> list[tuple[Joined, float]]:
         """Maps and scores of panels, by calls that the golden defect went through too."""
@@ -212,10 +195,15 @@ class Detector:
         finally:
             self._feed.release(gathered)
         answers = [answer for part in done for answer in part]
-        return [self._joined(*each) for each in _dealt(gathered, answers)]
+        joined = [self._joined(*each) for each in _dealt(gathered, answers)]
+        self.laps.lap(STITCH)
+        return joined
 
     def _run_network(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray]:
-        return self._network.run({INPUT: batch})
+        self.laps.lap(PREPARE)
+        outputs = self._network.run({INPUT: batch})
+        self.laps.lap(NETWORK)
+        return outputs
 
     def _start(self, pieces: Sequence[tuple[Pieces, int]]) -> tuple[Any, Batch]:
         """Pieces as one call of the network, with the golden defect among them."""
@@ -224,22 +212,27 @@ class Detector:
         rows = [row + (at is not None and row >= at) for row in range(len(pieces))]
         placed = [(*each, row) for each, row in zip(pieces, rows, strict=True)]
         batch = Batch(placed, at, sentinel.tile if sentinel else None)
-        return self._feed.start(batch), batch
+        started = self._feed.start(batch), batch
+        self.laps.lap(PREPARE)
+        return started
 
     def _finish(self, started: tuple[Any, Batch]) -> list[tuple[NDArray[np.float32], float]]:
         """Map [h, w] and score that the network gives each piece."""
         handed, batch = started
         outputs, sentinel = self._feed.finish(handed), self._sentinel
+        self.laps.lap(NETWORK)
         self.network_calls += 1
         maps, scores = outputs[MAP], outputs[SCORE].tolist()
         if sentinel and batch.at is not None:
-            joined, score = self._joined(sentinel.pieces, [(maps[batch.at], scores[batch.at])])
             try:
+                joined, score = self._joined(sentinel.pieces, [(maps[batch.at], scores[batch.at])])
                 sentinel.verify(score, joined.whole)
-            except EngineError:
+            except BaseException:
                 self._trusted = False  # and it stays so, whatever batches under way say
                 raise
-        return [(maps[row].copy(), scores[row]) for _, _, row in batch.rows]
+        answers = [(maps[row].copy(), scores[row]) for _, _, row in batch.rows]
+        self.laps.lap(STITCH)
+        return answers
 
     def _joined(self, pieces: Pieces, answers: Sequence[tuple[NDArray[np.float32], float]]) -> tuple[Joined, float]:
         """A panel's map and its score, not a number where that of a piece is none."""
@@ -309,12 +302,6 @@ def _dealt(
     for pieces in gathered:
         yield pieces, answers[at : at + len(pieces)]
         at += len(pieces)
-
-
-def _sizes(manifest: Manifest) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Of panels that fit the recipe, and of golden ones; None where any fits."""
-    geometry = manifest.geometry
-    return (geometry.panel, geometry.piece) if isinstance(geometry, Tiles) else (None, None)
 
 
 def _check_fit(network: Network, shape: tuple[int, ...]) -> None:

@@ -20,6 +20,7 @@ PARTS = (
     "decide",
     "detector",
     "feeding",
+    "fitting",
     "gather",
     "golden",
     "parity",

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pipeline import cli_build, cli_limits, cli_recipe, cli_sign, cli_swap
-from pipeline.bench import fault_commands, plc_commands
+from pipeline.bench import engine_commands, fault_commands, line_commands, passport_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
 from pipeline.errors import ConfigError, TaktError
 from pipeline.figures import write_json
@@ -26,6 +26,9 @@ cli_swap.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
 fault_commands.register(app)
+engine_commands.register(app)
+line_commands.register(app)
+passport_commands.register(app)
 CONSOLE = Console()
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures to this file")]
 DEMO = Path(__file__).parent / "demo"

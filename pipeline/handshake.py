@@ -131,8 +131,9 @@ def _captured(state: State, captured: Captured) -> tuple[State, list[Action]]:
 
 def _judged(state: State, verdict: Verdict) -> tuple[State, list[Action]]:
     panel = find(state, verdict.token)
-    what = verdict.model_dump(include=RECORDED)
-    record = Record("verdict", what | ({"late": True} if panel is None or panel.written else {}))
+    late = panel is None or panel.written is not None
+    what = verdict.model_dump(include=RECORDED | ({"timing"} if late else set()))
+    record = Record("verdict", what | ({"late": True} if late else {}))
     if panel is None:
         return state, [record]
     if panel.verdict is None:

@@ -4,6 +4,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -221,6 +222,7 @@ class Inspector:
             LOG.warning("set is damaged", extra=which | {"channels": detector.channels(damage.channels)})
 
     def _run(self, detector: Detector, batch: list["Panel"]) -> None:
+        checked_ns = time.monotonic_ns()
         try:
             findings = detector.inspect([panel.pixels for panel in batch])
         except EngineError as error:
@@ -232,6 +234,7 @@ class Inspector:
         self.proved_ns = self.proved_ns if self.sick else network_ns
         for panel, finding in zip(batch, findings, strict=True):
             panel.finding, panel.network_ns, panel.batch = finding, network_ns, len(batch)
+            panel.checked_ns, panel.laps = checked_ns, detector.laps.ns
             if not all(held.intact() for _, held in panel.sets):
                 panel.fault = Fault.CORRUPT
 
@@ -259,7 +262,8 @@ class Inspector:
             self.lost = error
 
     def _answer(self, panel: "Panel", started_ns: int) -> None:
-        judged = Judged(panel.trigger, self.name, panel.digest(), started_ns, panel.join.joined_ns, panel.network_ns)
+        stamps = (started_ns, panel.join.joined_ns, panel.network_ns, panel.ready_ns(), panel.checked_ns)
+        judged = Judged(panel.trigger, self.name, panel.digest(), *stamps, panel.laps)
         detector = self.detectors.get(panel.trigger.recipe)
         panel.verdict = verdict_of(judged, detector, panel.finding, panel.fault, panel.batch)
         self.control.send("verdicts", panel.verdict)
@@ -303,7 +307,12 @@ class Panel:
     fault: Fault | None = None
     verdict: Verdict | None = None
     network_ns: int = 0
+    checked_ns: int = 0
+    laps: Mapping[str, int] = field(default_factory=dict)
     batch: int = 0
+
+    def ready_ns(self) -> int:
+        return max(sent.ready_ns for sent, _ in self.sets)
 
     def digest(self) -> str:
         return combined_digest([sent.frames.digest for sent, _ in self.sets])

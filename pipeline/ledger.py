@@ -7,6 +7,7 @@ to the operating system before the step it announces, and not flushed to the dis
 
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -81,7 +82,7 @@ class Ledger:
             LedgerError: it cannot be written now, and will be with the next one; nothing may pass until it is.
         """
         now = datetime.now(UTC)
-        self._owed.append({"step": step, "wall": _wall(now), **_finite(what)})
+        self._owed.append({"step": step, "wall": _wall(now), "at_ns": time.monotonic_ns(), **_finite(what)})
         try:
             self._catch_up(now)
         except LedgerError:

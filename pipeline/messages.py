@@ -186,12 +186,17 @@ class LowMask(Message):
 
 
 class Timing(Message):
-    """Nanoseconds spent in each part of an inspection."""
+    """When the parts of an inspection were done; `_took_ns` is how long one took, of the whole batch. 0: not told."""
 
-    joined_ns: Count
-    started_ns: Count
-    network_ns: Count
+    joined_ns: Count  # the last camera's set was there
+    started_ns: Count  # the batch's turn came
+    network_ns: Count  # what follows the checks is done, maps and findings included
     decided_ns: Count
+    ready_ns: Count = 0  # the last set was complete and known to be this panel's; the captures' clock
+    checked_ns: Count = 0  # digests and integrity
+    prepare_took_ns: Count = 0  # correction and gather into the batch
+    run_took_ns: Count = 0  # the network by itself, with the copies to its device and back
+    stitch_took_ns: Count = 0  # golden defect's answer, maps of tiles put together
 
 
 class Verdict(Message):

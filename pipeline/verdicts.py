@@ -2,10 +2,12 @@
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from engines.decide import Problem
 from engines.detector import Detector, Finding
+from engines.laps import NETWORK, PREPARE, STITCH
 from pipeline.messages import Defect, Fault, LowMask, Outcome, Timing, Trigger, Verdict
 from pipeline.metrics import Metrics
 
@@ -27,6 +29,9 @@ class Judged:
     started_ns: int
     joined_ns: int
     network_ns: int
+    ready_ns: int = 0
+    checked_ns: int = 0
+    laps: Mapping[str, int] = field(default_factory=dict)  # of the detector; empty where it did not run
 
 
 def verdict_of(
@@ -51,12 +56,21 @@ def verdict_of(
         defects=_defects(finding),
         mask=_mask(finding),
         batch=batch,
-        timing=Timing(
-            joined_ns=judged.joined_ns,
-            started_ns=judged.started_ns,
-            network_ns=judged.network_ns,
-            decided_ns=time.monotonic_ns(),
-        ),
+        timing=_timing(judged),
+    )
+
+
+def _timing(judged: Judged) -> Timing:
+    return Timing(
+        joined_ns=judged.joined_ns,
+        started_ns=judged.started_ns,
+        network_ns=judged.network_ns,
+        decided_ns=time.monotonic_ns(),
+        ready_ns=judged.ready_ns,
+        checked_ns=judged.checked_ns,
+        prepare_took_ns=judged.laps.get(PREPARE, 0),
+        run_took_ns=judged.laps.get(NETWORK, 0),
+        stitch_took_ns=judged.laps.get(STITCH, 0),
     )
 
 

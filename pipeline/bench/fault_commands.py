@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.bench.group import bench_group
 from pipeline.errors import UsageError
 
 SAY_EVERY_S = 10.0
@@ -18,11 +19,7 @@ REPORT = "report.html"
 
 def register(app: typer.Typer) -> None:
     """Add `bench faults` to the root command."""
-    bench = next((group.typer_instance for group in app.registered_groups if group.name == "bench"), None)
-    if bench is None:
-        bench = typer.Typer(no_args_is_help=True, help="Measure.")
-        app.add_typer(bench, name="bench")
-    bench.command("faults")(bench_faults)
+    bench_group(app).command("faults")(bench_faults)
 
 
 def bench_faults(

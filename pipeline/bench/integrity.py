@@ -21,6 +21,7 @@ from calibration.panels import GOOD, PanelSet, read_panel
 from engines import recipe as recipes
 from engines.integrity import Guard, History
 from engines.recipe import Manifest
+from pipeline.bench.group import bench_group
 from pipeline.cameras.simulated import Settings, open_camera
 from pipeline.errors import UsageError
 from pipeline.figures import write_json
@@ -62,10 +63,7 @@ class Tally:
 
 def register(app: typer.Typer) -> None:
     """Add `bench integrity` to the root command."""
-    bench = next((group.typer_instance for group in app.registered_groups if group.name == "bench"), None)
-    if bench is None:
-        bench = typer.Typer(no_args_is_help=True, help="Measure.")
-        app.add_typer(bench, name="bench")
+    bench = bench_group(app)
     bench.command("integrity")(integrity)
     bench.callback()(_measure)
 

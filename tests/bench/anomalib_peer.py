@@ -1,10 +1,11 @@
-"""anomalib's OpenVINO inferencer for STFPM ResNet-18, as `peers.py` asks for it; started by it with the peer's python.
+"""anomalib's inferencers for STFPM ResNet-18, as `peers.py` asks for them; started by it with the peer's python.
 
     PYTHON anomalib_peer.py PICTURES.npy THREADS
 
 PICTURES are uint8 [n, H, W, 3]. The first line written says what there is: `{"engines": [...], "left_out": {...}}`.
 Each line read, `{"engine": NAME, "picture": NUMBER}`, is answered by `{"ms": MILLISECONDS, "cpu_ms": OF THE CPU}` of
-one `predict`. Run in a folder of its own: anomalib writes there. Of takt nothing is imported.
+one `predict`. `default` and `int8` are its OpenVINO inferencer, `torch` its torch inferencer, `plain PyTorch` the same
+model called without any inferencer. Run in a folder of its own: anomalib writes there. Of takt nothing is imported.
 """
 
 import json
@@ -62,8 +63,39 @@ def opened(pictures: NDArray, threads: int) -> tuple[dict[str, Callable[[NDArray
             path = model.to_openvino(Path(name), input_size=tuple(pictures.shape[1:3]), **options)
             running[name] = deploy.OpenVINOInferencer(path, device="CPU", config=config).predict
         except Exception as error:  # a peer's export that fails is left out of the comparison, with its reason
-            left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return running, left_out
+            left_out[name] = said(error)
+    return running | by_torch(model, deploy, left_out, threads), left_out
+
+
+def said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def by_torch(model: Any, deploy: Any, left_out: dict[str, str], threads: int) -> dict[str, Callable[[NDArray], Any]]:
+    """Its torch inferencer, and the model alone, from the picture in memory as well."""
+    torch.set_num_threads(threads)
+    running: dict[str, Callable[[NDArray], Any]] = {"plain PyTorch": lambda picture: called(model, picture)}
+    os.environ["TRUST_REMOTE_CODE"] = "1"  # it reads what was written by the line below
+    try:
+        inferencer = deploy.TorchInferencer(model.to_torch(Path("torch")), device="cpu")
+        running["torch"] = without_gradients(inferencer.predict)
+    except Exception as error:  # as above
+        left_out["torch"] = said(error)
+    return running
+
+
+def without_gradients(predict: Callable[[NDArray], Any]) -> Callable[[NDArray], Any]:
+    def predicted(picture: NDArray) -> Any:
+        with torch.inference_mode():
+            return predict(picture)
+
+    return predicted
+
+
+def called(model: Any, picture: NDArray) -> Any:
+    """One picture [H, W, 3] through the model, its normalising and post-processing inside."""
+    with torch.inference_mode():
+        return model(torch.from_numpy(picture).permute(2, 0, 1)[None].float().div_(255))
 
 
 def untaught() -> Any:

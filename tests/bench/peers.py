@@ -6,13 +6,14 @@ the other, one picture at a time, the same pictures, with as many threads; what 
 alike. Whoever is not asked sleeps.
 
 What is fair and what is not: theirs is STFPM with two full ResNet-18 (7.3 GFLOP), ours a ResNet-18 with a thin student
-(4.3 GFLOP); both are untaught, which changes no time. Their `predict` is timed from the picture in memory, 8 bits deep,
-and includes the change to floats, resizing, normalising, the map at full size and its thresholds. Ours is timed twice:
-`network` alone, where normalising, comparison, map and score are inside the network, and `inspect`, from the raw frame
-to the finding. In a line, `inspect` also carries one golden defect in every batch, as a check on the engine that they
-have not: that is one more row, and not in these times. Their default export runs in the precision that OpenVINO chooses
-(bf16 where the processor has it), ours in what the name says. The processor's time of a call, of all threads, is less
-moved by what else the machine does.
+(4.3 GFLOP); both are untaught, which changes no time. `pytorch` is ours in plain PyTorch; `plain PyTorch` is theirs,
+with no inferencer around it. Their `predict` is timed from the picture in memory, 8 bits deep, and includes the change
+to floats, resizing, normalising, the map at full size and its thresholds. Ours is timed twice: `network` alone, where
+normalising, comparison, map and score are inside the network, and `inspect`, from the raw frame to the finding. In a
+line, `inspect` also carries one golden defect in every batch, as a check on the engine that they have not: that is one
+more row, and not in these times. Their default export runs in the precision that OpenVINO chooses (bf16 where the
+processor has it), ours in what the name says. The processor's time of a call, of all threads, is less moved by what
+else the machine does.
 """
 
 import json
@@ -34,13 +35,15 @@ from rich.progress import track
 from rich.table import Table
 
 from engines import recipe as recipes
+from engines import runtimes
 from engines.build import derive
 from engines.detector import INPUT, open_detector
 from engines.recipe import Channel, Limits, Promise, Recipe, Resize, ScoreStatistics, Training
+from engines.runtimes import WEIGHTS
 
 CONSOLE = Console()
 SCRIPT = Path(__file__).with_name("anomalib_peer.py")
-ENGINES = "onnxruntime-fp32,onnxruntime-int8,openvino-fp32,openvino-bf16,openvino-int8"
+ENGINES = "onnxruntime-fp32,onnxruntime-int8,openvino-fp32,openvino-bf16,openvino-int8,pytorch-fp32"
 PICTURES, WARM_UP, METHOD = 16, 20, "mkd"
 COLOURS = ("red", "green", "blue")
 PEER = "anomalib "
@@ -73,9 +76,10 @@ def ours(engines: list[str], pictures: NDArray, threads: int, place: Path, opene
     frames = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
     made, running = untaught(pictures.shape[1], place / "recipe"), {}
     for engine in track(engines, "opening ours", console=CONSOLE):
-        network = opened.enter_context(opening(made.network, engine, threads))
-        running[f"{engine}, network"] = network_run(network, frames)
         runtime, precision = engine.split("-")
+        if runtimes.load(runtime, precision).made_from(precision) != WEIGHTS:  # else it is opened by the detector alone
+            network = opened.enter_context(opening(made.network, engine, threads))
+            running[f"{engine}, network"] = network_run(network, frames)
         options: dict[str, Any] = {"threads": threads, "max_batch": 1, "derived": derive(made, runtime, precision)}
         detector = opened.enter_context(open_detector(made, runtime, precision, proving=False, **options))
         running[f"{engine}, inspect"] = detector_run(detector, frames)
@@ -117,7 +121,7 @@ def facts(side: int) -> dict[str, Any]:
         "geometry": Resize(height=side, width=side),
         "dtype": "uint8",
         "method": METHOD,
-        "settings": NETWORKS[METHOD][1],
+        "settings": {"height": side, "width": side, **NETWORKS[METHOD][1]},
         "training": Training(panels=20, held_out=20, seed=0, teacher="none"),
         "limits": Limits(image=1e9, pixel=1e9, low=-1e9, min_area_px=1, promise=promise, statistics=statistics),
     }

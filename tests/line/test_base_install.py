@@ -19,7 +19,7 @@ NEED_TEACH = (
 )
 NEED_ANOTHER_EXTRA = (  # openvino, int8
     "engines/runtimes/openvino.py",
-    *(f"engines/graphs/{name}.py" for name in ("half", "int8", "ranges", "rewriting", "surgery")),
+    *(f"engines/graphs/{name}.py" for name in ("half", "int8", "ranges", "rewriting", "surgery", "work")),
 )
 CALIBRATION = ("calibration/__init__.py", "calibration/panels.py")
 PROGRAM = """

@@ -51,6 +51,7 @@ class Line:
         self._open: dict[int, Panel] = {}  # by slot
         self._overdue: dict[int, int] = {}  # slot -> sequence that was rejected on silence
         self._due_ns: int | None = None  # None: not started
+        self._earliest_ns = 0  # of the next panel, however late the belt is
         self._blocked = False
         self._heartbeat, self._heard_ns = 0, -LOST_NS
         self._beat, self._beat_due_ns = 0, 0
@@ -64,7 +65,7 @@ class Line:
             self._decide(slot, now_ns, vision)
         if self._due_ns is None and self._may_start(vision):
             self._due_ns = now_ns
-        if not self._all_placed and self._due_ns is not None and now_ns >= self._due_ns:
+        if not self._all_placed and self._due_ns is not None and now_ns >= max(self._due_ns, self._earliest_ns):
             self._place(now_ns, self._due_ns, vision)
         self._beat_if_due(now_ns)
         return self._next_due_ns()
@@ -159,7 +160,11 @@ class Line:
             self._seq = _next(self._seq)
             self._counts["skipped"] += 1
         slot = self._seq % SLOTS
-        if slot in self._open or self._memory.code(slot) or vision.state == HALTED:
+        in_use = slot in self._open or self._memory.code(slot) != 0
+        if self._settings.open_loop and vision.state != HALTED:
+            self._pass(slot, now_ns, due_ns, in_use)
+            return
+        if in_use or vision.state == HALTED:
             self._counts["blocked"] += not self._blocked
             self._blocked = True
             return
@@ -168,6 +173,16 @@ class Line:
         self._due_ns = now_ns + takt_ns if self._blocked else max(due_ns + takt_ns, now_ns + least_ns)
         self._blocked = False
         self._trigger(slot, now_ns)
+
+    def _pass(self, slot: int, now_ns: int, due_ns: int, in_use: bool) -> None:
+        """Open loop: panel n is due n takts after the first, whatever became of those before it."""
+        self._due_ns = due_ns + self._settings.takt_ms * MS
+        self._earliest_ns = now_ns + self._settings.least_ms * MS
+        if in_use:
+            self._counts["blocked"] += 1
+            self._panel += 1
+        else:
+            self._trigger(slot, now_ns)
 
     def _trigger(self, slot: int, now_ns: int) -> None:
         panel_id = self._settings.panel_id(self._panel, self._seq)
@@ -205,7 +220,7 @@ class Line:
         """A line that stands, or has not started, waits for the vision system and not for the time."""
         due = [self._beat_due_ns, *map(self._window_end_ns, self._open.values())]
         if self._due_ns is not None and not self._blocked and not self._all_placed:
-            due.append(self._due_ns)
+            due.append(max(self._due_ns, self._earliest_ns))
         return min(due)
 
 

@@ -25,6 +25,7 @@ class Settings(BaseModel):
     wires: tuple[Path, ...] = ()  # of the simulated cameras
     first_seq: Annotated[int, Field(ge=1, le=0xFFFF_FFFF)] | None = None  # None: after the record's last
     panel_ids: tuple[PanelId, ...] | None = None
+    open_loop: bool = False  # a panel comes at its time, slot or no slot: none waits, what finds none goes by
     start_when_ready: bool = True  # False: trigger whether or not the vision system is there
     skip_seqs: frozenset[Sequence] = frozenset()  # fault: counted, but never triggered
     unacknowledged_seqs: frozenset[Sequence] = frozenset()  # fault: decided, but the vision system never hears

@@ -169,6 +169,28 @@ def test_a_slot_in_use_stops_the_line_and_is_counted_once(stack, path):
     assert bench.rows[-1]["blocked"] == 1
 
 
+def test_in_open_loop_panels_come_at_their_time_and_what_finds_no_slot_goes_by(stack, path):
+    bench = Bench(stack, path, open_loop=True)
+    bench.go(5)
+    bench.answer(1)
+    bench.go(495)
+    bench.zero(1)
+    bench.go(500)
+    bench.line.end("finished")
+    edges = {panel: (edge_ns - START_NS) // MS for panel, edge_ns in bench.pulses}
+    assert edges == {0: 0, 1: 100, 2: 200, 3: 300, 5: 500, 6: 600, 7: 700}
+    assert (bench.rows[-1]["blocked"], bench.rows[-1]["triggers"]) == (1, 7)
+
+
+def test_in_open_loop_a_belt_that_stood_still_makes_up_for_it_and_keeps_its_schedule(stack, path):
+    bench = Bench(stack, path, open_loop=True, window_ms=150)
+    bench.go(50)
+    bench.now_ns += 300 * MS  # nobody turned it
+    bench.go(600)
+    edges = [(edge_ns - START_NS) // MS for _, edge_ns in bench.pulses]
+    assert edges == [0, 350, 425, 500, 575, 650, 725, 800], "three quarters of a takt apart until it has caught up"
+
+
 def test_four_panels_are_in_flight_and_no_more(stack, path):
     bench = Bench(stack, path, window_ms=2_000)
     bench.go(1_000)

@@ -1,0 +1,24 @@
+"""How long the parts of an inspection take: the one stopwatch of detector, line and benchmark."""
+
+import time
+
+PREPARE, NETWORK, STITCH, DECIDE = "prepare", "network", "stitch", "decide"
+PARTS = (PREPARE, NETWORK, STITCH, DECIDE)
+
+
+class Laps:
+    """Nanoseconds by part since `begin`; a part that comes several times adds up."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Everything at 0, the clock runs."""
+        self.ns: dict[str, int] = dict.fromkeys(PARTS, 0)
+        self._last_ns = time.monotonic_ns()
+
+    def lap(self, part: str) -> None:
+        """What has passed since the last lap was `part`."""
+        now_ns = time.monotonic_ns()
+        self.ns[part] += now_ns - self._last_ns
+        self._last_ns = now_ns

@@ -1,0 +1,12 @@
+"""The sub-commands `bench` of the root command: made by whoever comes first."""
+
+import typer
+
+
+def bench_group(app: typer.Typer) -> typer.Typer:
+    """Where a benchmark adds its command."""
+    group = next((one.typer_instance for one in app.registered_groups if one.name == "bench"), None)
+    if group is None:
+        group = typer.Typer(no_args_is_help=True, help="Measure.")
+        app.add_typer(group, name="bench")
+    return group
