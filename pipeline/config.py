@@ -100,7 +100,7 @@ class KeepConfig(Settings):
     fault_days: Positive = 30
     sample_days: Positive = 180
     thumb_days: Positive = 730  # small pictures, of all of these
-    # lossless pictures of one UTC day; more: those of faults go first, then the sample, then rejects, decided ones first
+    # lossless pictures of a day, UTC; what is more goes: of faults, of the sample, of rejects, decided ones first
     daily_gb: Annotated[float, Field(gt=0)] | None = None
 
 

@@ -4,18 +4,20 @@ All times are UTC. A *finding* is what people say of a panel: `defective` confir
 escape, `good` overrules a reject and confirms a pass, `lab` leaves it open. It changes no limit and reaches no PLC.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
+from pydantic import AwareDatetime as Time
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.messages import Fault, Outcome
 
 DEFECT = "DEFECT"  # the cause of a reject that has no fault
-Text = Annotated[str, StringConstraints(max_length=1000)]
-Short = Annotated[str, StringConstraints(max_length=64)]
-Token = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+ANY = r"^[^\x00]*$"  # no database takes a text with a NUL in it
+Text = Annotated[str, StringConstraints(max_length=1000, pattern=ANY)]
+Short = Annotated[str, StringConstraints(max_length=64, pattern=ANY)]
+Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Counted = Annotated[int, Field(ge=0, lt=1 << 53)]  # of records; scripts in a browser count no further
 
 
 class Facts(BaseModel):
@@ -80,7 +82,7 @@ class Standing(Facts):
     finding: Finding | None = None  # where it is done: what counts
     code: Short = ""  # of the plant's tree
     by: Short = ""  # who spoke last
-    at: datetime | None = None
+    at: Time | None = None
     votes: int = 0
 
 
@@ -91,7 +93,7 @@ class Row(Facts):
     station: str
     seq: int
     panel_id: str
-    closed_at: datetime
+    closed_at: Time
     outcome: Outcome
     fault: Fault | None
     product: str  # empty where the recipe is not known here
@@ -136,10 +138,11 @@ class PictureFacts(Facts):
 
 
 class Step(Facts):
-    """A step of a panel's way, milliseconds after its trigger was recorded."""
+    """A step of a panel's way: when it was recorded after its trigger, or how long it took in the inspector."""
 
     step: str
-    after_ms: float
+    after_ms: float | None
+    took_ms: float | None
 
 
 class Vote(Facts):
@@ -147,7 +150,7 @@ class Vote(Facts):
 
     n: int
     by: str
-    at: datetime
+    at: Time
     finding: Finding
     code: str
     comment: str
@@ -190,10 +193,10 @@ class Filter(Facts):
     """Which panels; what is not set does not narrow."""
 
     queue: Literal["rejects", "sample", "all"] = "rejects"  # sample: passed panels whose pictures were kept
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     station: Short | None = None
-    product: Annotated[str, StringConstraints(max_length=200)] | None = None
+    product: Annotated[str, StringConstraints(max_length=200, pattern=ANY)] | None = None
     cause: Short | None = None  # a fault's name, or DEFECT
     code: Short | None = None  # a class of the plant's tree, with those below it
     state: State | None = None
@@ -203,7 +206,7 @@ class Filter(Facts):
 class Pulse(Facts):
     """What changes when there is something new to show; cheap to ask for every second."""
 
-    newest: datetime | None  # panel
+    newest: Time | None  # panel
     audit: int  # records
     open_rejects: int
     open_sample: int
@@ -233,7 +236,7 @@ class AuditRow(Facts):
     """One record of the audit; `hash` covers all of it and `prev`, the hash of the one before."""
 
     n: int
-    at: datetime
+    at: Time
     who: str
     what: str
     subject: str  # a panel's token, an account's name
@@ -241,6 +244,7 @@ class AuditRow(Facts):
     after: str
     reason: str
     recipe: str
+    station: str
     prev: str
     hash: str
 
@@ -275,7 +279,7 @@ class Bar(Facts):
 class Point(Facts):
     """A point of the p-chart: reject rate by inspection of one subgroup, with its own limits (3 sigma)."""
 
-    at: datetime
+    at: Time
     k: int
     n: int
     rate: float
@@ -298,7 +302,7 @@ class Spot(Facts):
 class Grey(Facts):
     """Mean grey of a channel over the kept panels of one subgroup."""
 
-    at: datetime
+    at: Time
     channel: str
     mean: float
     panels: int
@@ -317,8 +321,8 @@ class Latency(Facts):
 class Shift(Facts):
     """The figures of a span of time. Rates say what they are counted of."""
 
-    since: datetime
-    until: datetime
+    since: Time
+    until: Time
     panels: int
     passed: int
     rejected: int  # by inspection
@@ -356,8 +360,8 @@ class Disk(Facts):
     """Where evidence goes. `days_left` at the rate of the last days; None where nothing was kept yet."""
 
     free_gb: float
-    kept_gb: float
-    today_gb: float
+    today_gb: float  # lossless pictures, today and over the last seven days, UTC
+    last_days_gb: float
     days_left: float | None
 
 

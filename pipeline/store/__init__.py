@@ -1,4 +1,4 @@
-"""Inspected panels and what people said of them: SQLite by default, PostgreSQL by URL; panels come from the archiver."""
+"""Inspected panels, filled in by the archiver, and what people said of them: SQLite, or PostgreSQL by URL."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
