@@ -97,13 +97,24 @@ def newest(session: Session) -> AuditRecord | None:
     return session.scalars(select(AuditRecord).order_by(AuditRecord.n.desc()).limit(1)).first()
 
 
+def latest(database: Database, count: int) -> list[dict[str, Any]]:
+    """The newest records, oldest first."""
+    with database.reading() as session:
+        found = session.scalars(select(AuditRecord).order_by(AuditRecord.n.desc()).limit(count))
+        return [{name: getattr(record, name) for name in (*SIGNED, "hash")} for record in reversed(list(found))]
+
+
 def verified(database: Database, state: Path, station: str, key: PublicKey | None) -> dict[str, Any]:
-    """The figures of `takt audit verify`: recounted and hashed again, signatures of this station checked."""
+    """The figures of `takt audit verify`: recounted and hashed again, signatures of this station checked.
+
+    Without a station all are held to be of it, but in a database that several may share.
+    """
+    alone = not station and not database.place.url
     heads = _heads(state / HEADS)
     prev, number, signed, broken = GENESIS, 0, 0, ""
     with database.reading() as session:
         for record in session.scalars(select(AuditRecord).order_by(AuditRecord.n).execution_options(yield_per=1000)):
-            ours = key is not None and record.station == station
+            ours = key is not None and (alone or record.station == station)
             broken = broken or _broken(record, number, prev, heads, key if ours else None)
             prev, number, signed = record.hash, number + 1, signed + ours
     cut = [head for head in heads if head >= number]

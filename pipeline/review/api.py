@@ -11,13 +11,13 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.errors import NotFoundError, RefusedError, StoreError, TaktError, UsageError
-from pipeline.review import facts
+from pipeline.review import facts, figures
 from pipeline.review.accounts import same
 from pipeline.review.api_page import page
 from pipeline.review.desk import Desk
 from pipeline.review.facts import ANY, Counted, Facts, Filter, Role, Session, Short, Token
 from pipeline.review.looking import JPEG, PNG, Kind
-from pipeline.review.origin import SameOrigin, HeadersForAll
+from pipeline.review.origin import HeadersForAll, SameOrigin
 
 COOKIE, CSRF = "takt_session", "X-CSRF-Token"
 STATUS = ((NotFoundError, 404), (RefusedError, 403), (UsageError, 400), (StoreError, 503), (TaktError, 500))
@@ -249,7 +249,7 @@ def audit(
 
 
 @router.get("/shift")
-def shift(desk: DeskOf, session: LoggedIn, since: Since, until: Since, product: Product = None) -> facts.Shift:
+def shift(desk: DeskOf, session: LoggedIn, since: Since, until: Since, product: Product = None) -> figures.Shift:
     return desk.shift(since, until, product)
 
 
@@ -267,7 +267,7 @@ def _day(at: datetime) -> str:
 
 
 @router.get("/live")
-def live(desk: DeskOf, session: LoggedIn) -> facts.Live:
+def live(desk: DeskOf, session: LoggedIn) -> figures.Live:
     """The line's processes, its last outcomes, what waits, and how long the disk lasts."""
     return desk.live()
 

@@ -12,7 +12,7 @@ from pipeline import wishes
 from pipeline.audit import Audit
 from pipeline.config import LineConfig, ReviewConfig
 from pipeline.keys import machine_key
-from pipeline.review import accounts, codes, cursors, deciding, facts, live, looking, queries, shift
+from pipeline.review import accounts, codes, cursors, deciding, facts, figures, live, looking, queries, shift
 from pipeline.review.deciding import Rules
 from pipeline.review.facts import Filter, Person, Role
 from pipeline.review.panel import Pictures, whole
@@ -130,24 +130,24 @@ class Desk:
 
     # --- figures ---
 
-    def shift(self, since: datetime, until: datetime, product: str | None = None) -> facts.Shift:
+    def shift(self, since: datetime, until: datetime, product: str | None = None) -> figures.Shift:
         texts = {one.code: one.text for one in codes.flat(self._codes)}
         with self._reading() as session:
-            return shift.figures(session, shift.Span(since, until, product), texts)
+            return shift.counted(session, shift.Span(since, until, product), texts)
 
     def shift_csv(self, since: datetime, until: datetime, product: str | None = None) -> str:
         """One row a panel."""
         with self._reading() as session:
             return shift.table(session, shift.Span(since, until, product))
 
-    def live(self) -> facts.Live:
+    def live(self) -> figures.Live:
         stages = self.watch.stages() if self.watch else []
         spooled, age = live.spool(stages)
         with self._reading() as session:
             last = queries.last(session, self.config.station, LAST)
             room = live.disk(session, self.config.state, self.config.station, datetime.now(UTC))
         running = wishes.runs(self.config)
-        return facts.Live(running=running, stages=stages, last=last, spooled=spooled, spool_age_s=age, disk=room)
+        return figures.Live(running=running, stages=stages, last=last, spooled=spooled, spool_age_s=age, disk=room)
 
     # --- people ---
 

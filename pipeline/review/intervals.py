@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import sqrt
 
-from pipeline.review.facts import Bar, Share
+from pipeline.review.figures import Bar, Share
 
 Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 

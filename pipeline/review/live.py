@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from pipeline.bus import Bus
 from pipeline.config import LineConfig
 from pipeline.messages import Health
-from pipeline.review import facts
+from pipeline.review import figures
 from pipeline.review.queries import text_of
 from pipeline.stages import stages
 from pipeline.store.pictures import bytes_by_day
@@ -39,30 +39,30 @@ class Watch:
             if isinstance(said, Health) and said.stage in self._names:
                 self._heard[said.stage] = (said, time.monotonic())
 
-    def stages(self) -> list[facts.StageFacts]:
+    def stages(self) -> list[figures.StageFacts]:
         """In the order of the process table."""
         heard, now = dict(self._heard), time.monotonic()
         return [_stage(name, *heard[name], now) if name in heard else _silent(name) for name in self._names]
 
 
-def _stage(name: str, said: Health, at_s: float, now_s: float) -> facts.StageFacts:
+def _stage(name: str, said: Health, at_s: float, now_s: float) -> figures.StageFacts:
     counters = {key: float(value) for key, value in said.counters.items()}
     age = round(now_s - at_s, 3)
-    return facts.StageFacts(stage=name, state=said.state, text=said.text, age_s=age, counters=counters)
+    return figures.StageFacts(stage=name, state=said.state, text=said.text, age_s=age, counters=counters)
 
 
-def _silent(name: str) -> facts.StageFacts:
-    return facts.StageFacts(stage=name, state="unknown", text="", age_s=None, counters={})
+def _silent(name: str) -> figures.StageFacts:
+    return figures.StageFacts(stage=name, state="unknown", text="", age_s=None, counters={})
 
 
-def disk(session: Session, state: Path, station: str, now: datetime) -> facts.Disk:
+def disk(session: Session, state: Path, station: str, now: datetime) -> figures.Disk:
     """Room on the state's disk, and the days that it lasts at the rate of the last ones."""
     room = os.statvfs(state) if state.exists() else None
     free = room.f_bavail * room.f_frsize if room else 0
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = bytes_by_day(session, station, text_of(today - timedelta(days=LOOKED_BACK - 1)))
     rate = _a_day(days, now)
-    return facts.Disk(
+    return figures.Disk(
         free_gb=round(free / GB, 3),
         today_gb=round(days.get(f"{today:%Y-%m-%d}", 0) / GB, 6),
         last_days_gb=round(sum(days.values()) / GB, 6),
@@ -79,7 +79,7 @@ def _a_day(days: Mapping[str, int], now: datetime) -> float:
     return sum(days.values()) / max(passed, 1 / 24)
 
 
-def spool(rows: list[facts.StageFacts]) -> tuple[int, float | None]:
+def spool(rows: list[figures.StageFacts]) -> tuple[int, float | None]:
     """Panels whose evidence waits, and the age of the oldest, as the archiver says."""
     counters = next((row.counters for row in rows if row.stage == "archiver"), {})
     waiting = int(counters.get("spooled", 0))

@@ -111,12 +111,15 @@ class Pictures:
     """The files of one station's archive. What lies elsewhere, or on another station's disk, is not there."""
 
     def __init__(self, archive: Path, station: str, cameras: Sequence[str]) -> None:
+        """`station` empty: whatever lies in `archive`."""
         self._archive, self._station = archive.resolve(), station
         self._cameras = sorted(cameras, key=len, reverse=True)
 
     def folder(self, picture: Picture) -> Path | None:
         folder = Path(picture.folder)
-        ours = picture.station in ("", self._station) and folder.resolve().is_relative_to(self._archive)
+        ours = (not self._station or picture.station in ("", self._station)) and folder.resolve().is_relative_to(
+            self._archive
+        )
         return folder if ours and folder.is_dir() else None
 
     def map_of(self, picture: Picture) -> Path | None:

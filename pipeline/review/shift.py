@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from pipeline.errors import UsageError
-from pipeline.messages import FAULTS, Fault, Outcome
-from pipeline.review import facts
+from pipeline.messages import FAULTS, Outcome
+from pipeline.review import figures
 from pipeline.review.facts import DEFECT, Finding, State
 from pipeline.review.intervals import control_limits, pareto, share
 from pipeline.review.queries import JUDGED, SHOWN, of_product, rows_with, text_of, time_of
@@ -53,7 +53,7 @@ class Span:
         return self.since + (at - self.since) // self.width * self.width
 
 
-def figures(session: Session, span: Span, texts: Mapping[str, str]) -> facts.Shift:
+def counted(session: Session, span: Span, texts: Mapping[str, str]) -> figures.Shift:
     """`texts` of the plant's defect classes."""
     rows = _rows(session, span)
     inspected = [row for row in rows if row.fault is None]
@@ -62,7 +62,7 @@ def figures(session: Session, span: Span, texts: Mapping[str, str]) -> facts.Shi
     lost = session.execute(_in_span(session, span, func.count()).where(_SAMPLE_LOST)).scalar_one()
     points = list(_points(span, inspected))
     spots = list(_spots(rejects))
-    return facts.Shift(
+    return figures.Shift(
         since=span.since,
         until=span.until,
         panels=len(rows),
@@ -108,25 +108,25 @@ def _done(row: Row[Any]) -> bool:
     return row.state == State.DONE
 
 
-def _said(rows: Iterable[Row[Any]], finding: Finding) -> facts.Share:
+def _said(rows: Iterable[Row[Any]], finding: Finding) -> figures.Share:
     """How many of the decided ones were found so."""
     decided = [row for row in rows if _done(row)]
     return share(sum(row.finding == finding for row in decided), len(decided))
 
 
-def _causes(rows: Rows) -> list[facts.Bar]:
+def _causes(rows: Rows) -> list[figures.Bar]:
     texts = {fault.value: said.text for fault, said in FAULTS.items()}
     rejected = (row.fault or DEFECT for row in rows if row.outcome == Outcome.REJECT or row.fault)
     return pareto(Counter(rejected), texts | {DEFECT: "Rejected by inspection"})
 
 
-def _types(rejects: Rows, texts: Mapping[str, str]) -> list[facts.Bar]:
+def _types(rejects: Rows, texts: Mapping[str, str]) -> list[figures.Bar]:
     """Of rejects that people confirmed; those without a class, and those not decided yet, are unclassified."""
     counted = (row for row in rejects if not (_done(row) and row.finding == Finding.GOOD))
     return pareto(Counter((row.code if _done(row) else "") or UNCLASSIFIED for row in counted), texts)
 
 
-def _points(span: Span, inspected: Rows) -> Iterator[facts.Point]:
+def _points(span: Span, inspected: Rows) -> Iterator[figures.Point]:
     """A p-chart: its mean is the span's own, its limits go with the size of each subgroup."""
     counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
     for row in inspected:
@@ -138,10 +138,10 @@ def _points(span: Span, inspected: Rows) -> Iterator[facts.Point]:
     for at, (k, n) in sorted(counts.items()):
         lower, upper = control_limits(mean, n)
         out = not lower <= k / n <= upper
-        yield facts.Point(at=at, k=k, n=n, rate=k / n, lower=lower, upper=upper, out=out)
+        yield figures.Point(at=at, k=k, n=n, rate=k / n, lower=lower, upper=upper, out=out)
 
 
-def _spots(rejects: Rows) -> Iterator[facts.Spot]:
+def _spots(rejects: Rows) -> Iterator[figures.Spot]:
     for row in rejects:
         relative = bool(row.width and row.height)
         across, down = (row.width, row.height) if relative else (1, 1)
@@ -149,10 +149,10 @@ def _spots(rejects: Rows) -> Iterator[facts.Spot]:
             x, y = (defect.get(at, 0) + defect.get(side, 0) / 2 for at, side in (("x", "width"), ("y", "height")))
             place = {"x": x / across, "y": y / down, "relative": relative}
             area = int(defect.get("area_px", 0))
-            yield facts.Spot(token=row.token, area_px=area, code=row.code or "", **place)
+            yield figures.Spot(token=row.token, area_px=area, code=row.code or "", **place)
 
 
-def _greys(span: Span, inspected: Rows) -> Iterator[facts.Grey]:
+def _greys(span: Span, inspected: Rows) -> Iterator[figures.Grey]:
     """Of the panels whose pictures were kept: rejects and the sample."""
     sums: dict[tuple[datetime, str], list[float]] = defaultdict(lambda: [0.0, 0])
     for row in inspected:
@@ -161,14 +161,14 @@ def _greys(span: Span, inspected: Rows) -> Iterator[facts.Grey]:
             counted[0] += mean
             counted[1] += 1
     for (at, channel), (total, panels) in sorted(sums.items()):
-        yield facts.Grey(at=at, channel=channel, mean=round(total / panels, 3), panels=int(panels))
+        yield figures.Grey(at=at, channel=channel, mean=round(total / panels, 3), panels=int(panels))
 
 
-def _latency(rows: Rows) -> facts.Latency:
+def _latency(rows: Rows) -> figures.Latency:
     taken = [row.latency_ms for row in rows if row.latency_ms is not None]
     names = ("median_ms", "p90_ms", "p99_ms", "max_ms")
     values = np.percentile(taken, [50, 90, 99, 100]).round(2).tolist() if taken else [None] * len(names)
-    return facts.Latency(panels=len(taken), **dict(zip(names, values, strict=True)))
+    return figures.Latency(panels=len(taken), **dict(zip(names, values, strict=True)))
 
 
 # --- as a table ---
