@@ -37,8 +37,10 @@ def tidy(audit: Audit, keep: KeepConfig, now: datetime) -> int:
 def _delete(audit: Audit, pictures: list[Picture], why: str, *, thumbs: bool = False) -> int:
     if not pictures:
         return 0
-    for one in pictures:
-        _remove(Path(one.folder), thumbs=thumbs)
+    archive = (audit.state / "evidence").resolve()
+    for folder in (Path(one.folder).resolve() for one in pictures):
+        if folder.is_relative_to(archive):  # whatever a row says, nothing else is deleted
+            _remove(folder, thumbs=thumbs)
     size = sum(one.bytes for one in pictures)
     with audit.writing() as pen:
         deleted(pen.session, [one.token for one in pictures], thumbs=thumbs)

@@ -48,7 +48,8 @@ def known(session: Session) -> dict[str, Known]:
 
 def products(session: Session) -> dict[str, str]:
     """Product of each known recipe, without its manifest."""
-    return dict(session.execute(select(KnownRecipe.recipe, KnownRecipe.product)).tuples().all())
+    rows = session.execute(select(KnownRecipe.recipe, KnownRecipe.product))
+    return {recipe: product for recipe, product in rows}  # noqa: C416, as types
 
 
 def of(session: Session, recipe: str) -> Known:
