@@ -103,10 +103,10 @@ def logged_in(request: Request) -> Session:
 
 def changing(
     session: Annotated[Session, Depends(logged_in)],
-    token: Annotated[str, Header(alias=CSRF, max_length=64)] = "",
+    csrf: Annotated[str, Header(alias=CSRF, max_length=64)] = "",
 ) -> Session:
     """Somebody logged in whose page has sent the token: another site's page does not know it."""
-    if not same(token, session.csrf):
+    if not same(csrf, session.csrf):
         raise RefusedError(f"the header {CSRF} is missing or of another log-in: load the page again")
     return session
 

@@ -43,9 +43,13 @@ class Store:
         self.place = place if isinstance(place, Place) else Place(place)
         self._prefix = f"{station}/" if self.place.url else ""  # a server may hold several stations
         self.database = Database(self.place)
-        self.migrated = prepare(self.database)
-        with said(self.place):
-            say_where(self.place)
+        try:
+            self.migrated = prepare(self.database)
+            with said(self.place):
+                say_where(self.place)
+        except BaseException:
+            self.close()
+            raise
 
     def marks(self) -> dict[str, int]:
         """The format, and how far each of the station's ledger files has been followed."""

@@ -49,6 +49,7 @@ def say_where(place: Place) -> None:
     """Leave the address in the state folder; it holds no password."""
     said = place.folder / URL_FILE
     if place.url:
+        place.folder.mkdir(parents=True, exist_ok=True)
         said.write_text(place.url + "\n")
     else:
         said.unlink(missing_ok=True)

@@ -26,7 +26,8 @@ def kept(tmp_path):
     """A reject, a fault and a sampled pass, kept just now."""
     line = config(tmp_path)
     store = filled(line, [row(1, "REJECT"), row(2, "REJECT", "LAMP"), row(3)])
-    folders = {number: keep(line, store, number, reason) for number, reason in ((1, "reject"), (2, "fault"), (3, "sample"))}
+    reasons = {1: "reject", 2: "fault", 3: "sample"}
+    folders = {number: keep(line, store, number, reason) for number, reason in reasons.items()}
     yield Audit(store.database, "front", machine_key(line.state), line.state), store, folders
     store.close()
 
@@ -47,7 +48,8 @@ def test_lossless_pictures_go_at_the_age_of_their_kind_and_thumbnails_stay(kept,
     assert gone == 3 - len(left) and all(thumbs(folder) for folder in folders.values())
     assert {one.token for one in store.pictures().values() if one.lossless} == {token_of(number) for number in left}
     assert len(store.panels()) == 3
-    assert len(latest(audit.database, 9)) == (gone > 0) and tidy(audit, KeepConfig(), datetime.now(UTC) + days * DAY) == 0
+    assert len(latest(audit.database, 9)) == (gone > 0)
+    assert tidy(audit, KeepConfig(), datetime.now(UTC) + days * DAY) == 0
 
 
 def test_thumbnails_go_much_later(kept):
@@ -69,14 +71,14 @@ def test_a_days_quota_takes_faults_first(kept):
 
 
 def test_what_lies_on_another_stations_disk_is_not_touched(kept):
-    audit, store, folders = kept
+    audit, _, folders = kept
     with audit.database.writing() as session:
         session.execute(text("UPDATE pictures SET station = 'back'"))
     assert tidy(audit, KeepConfig(), datetime.now(UTC) + 900 * DAY) == 0 and all(map(lossless, folders.values()))
 
 
 def test_a_folder_outside_of_the_archive_is_not_touched(kept, tmp_path):
-    audit, store, _ = kept
+    audit, *_ = kept
     outside = tmp_path / "precious"
     outside.mkdir()
     (outside / "x.png").write_bytes(b"x")
