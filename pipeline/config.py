@@ -111,8 +111,9 @@ class StoreConfig(Settings):
 
 
 class ReviewConfig(Settings):
-    """The review station, a process of the line where this table stands in the line file."""
+    """The review station, a process of the line where this table stands in the line file and is enabled."""
 
+    enabled: bool = True
     address: str = "127.0.0.1"  # another one needs TLS and an account, see `takt users`
     port: Annotated[int, Field(ge=1, le=65_535)] = 5600
     certificate: LaxPath | None = None  # TLS, PEM; with its private key
@@ -204,6 +205,11 @@ class LineConfig(Settings):
     @property
     def ledger(self) -> Path:
         return self.state / "ledger"
+
+    @property
+    def station_review(self) -> ReviewConfig | None:
+        """The review station that runs with the line; None: none does."""
+        return self.review if self.review and self.review.enabled else None
 
     @property
     def lock(self) -> Path:

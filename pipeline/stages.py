@@ -22,7 +22,7 @@ HALT = Stage("plc_halt", "pipeline.plc_halt")  # runs alone, after a bridge that
 def stages(config: LineConfig) -> list[Stage]:
     """The rows for one station."""
     simulated = [Stage("conveyor", "pipeline.conveyor")] if config.conveyor else []
-    review = [Stage("review", "pipeline.review.app")] if config.review else []
+    review = [Stage("review", "pipeline.review.app")] if config.station_review else []
     return [
         Stage("archiver", "pipeline.archiver", stops=2),
         Stage("plc_bridge", BRIDGE, stops=0),

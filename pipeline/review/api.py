@@ -6,7 +6,8 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import AwareDatetime, Field, StringConstraints
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -50,7 +51,7 @@ class Listed(Filter):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
-SAID: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 403, 404, 503)}
+SAID: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 403, 404, 422, 503)}
 router = APIRouter(prefix="/api", responses=SAID)
 
 
@@ -62,6 +63,7 @@ def make_app(desk: Desk) -> FastAPI:
     for kind, status in STATUS:
         app.add_exception_handler(kind, _answer(status))
     app.add_exception_handler(_LoggedOutError, _answer(401))
+    app.add_exception_handler(RequestValidationError, _not_understood)
     settings = desk.settings
     hosts = [settings.address, "localhost", "127.0.0.1", *settings.names]
     app.add_middleware(HeadersForAll)
@@ -80,6 +82,13 @@ def _answer(status: int) -> Callable[[Request, Exception], Response]:
         return JSONResponse({"error": str(error)}, status, more)
 
     return answer
+
+
+def _not_understood(request: Request, error: Exception) -> Response:
+    """The first mistake in one line; what was sent is not sent back."""
+    found = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
+    place = ".".join(str(part) for part in found["loc"])
+    return JSONResponse({"error": f"{place}: {found['msg']}"[:400]}, 422)
 
 
 # --- who asks ---
@@ -253,13 +262,11 @@ def shift(desk: DeskOf, session: LoggedIn, since: Since, until: Since, product: 
     return desk.shift(since, until, product)
 
 
-@router.get("/shift.csv", response_class=PlainTextResponse, responses={200: {"content": {"text/csv": {}}}})
-def shift_csv(
-    desk: DeskOf, session: LoggedIn, since: Since, until: Since, product: Product = None
-) -> PlainTextResponse:
+@router.get("/shift.csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+def shift_csv(desk: DeskOf, session: LoggedIn, since: Since, until: Since, product: Product = None) -> Response:
     """One row a panel."""
     named = {"Content-Disposition": f'attachment; filename="{_day(since)}.csv"'}
-    return PlainTextResponse(desk.shift_csv(since, until, product), media_type="text/csv", headers=named)
+    return Response(desk.shift_csv(since, until, product), media_type="text/csv", headers=named)
 
 
 def _day(at: datetime) -> str:

@@ -60,7 +60,9 @@ def test_queues_decisions_and_figures_are_those_of_sqlite(url, tmp_path):
         desk.decide(EVE, token_of(1), Wish(finding=Finding.GOOD))
         pages = [desk.queue(Filter(queue=queue), None, 5) for queue in ("rejects", "sample", "all")]
         pages.append(desk.queue(Filter(), pages[0].next, 5))
-        pages.append(desk.queue(Filter(code="dust", since=NOON + TAKT, product="toy", cause="DEFECT", state=State.DONE)))
+        pages.append(
+            desk.queue(Filter(code="dust", since=NOON + TAKT, product="toy", cause="DEFECT", state=State.DONE))
+        )
         tokens = [[one.token for one in page.rows] for page in pages]
         shift = desk.shift(NOON, NOON + timedelta(hours=1))
         said = [(one.token, one.standing.model_copy(update={"at": None})) for one in desk.find("P00000")]
