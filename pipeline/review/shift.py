@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Span:
         if not timedelta(0) < self.until - self.since <= timedelta(days=MOST_DAYS):
             raise UsageError(f"until must be after since, by {MOST_DAYS} days at most")
 
-    @property
+    @cached_property
     def width(self) -> timedelta:
         """Of a chart's subgroup."""
         minutes = (self.until - self.since) / timedelta(minutes=1)
