@@ -19,6 +19,7 @@ from pipeline.review.desk import Desk
 from pipeline.review.facts import Role
 from pipeline.review.serving import Served, refuse_open_doors
 
+pytest.importorskip("fastapi", reason="needs the extra [review]")
 PASSWORD = "correct horse"
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 SPAN = {"since": "2026-03-01T12:00:00Z", "until": "2026-03-01T13:00:00Z"}
