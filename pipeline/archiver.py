@@ -1,39 +1,36 @@
-"""Archiver: evidence to the spool at once, compressed when there is time; the store filled by following the ledger."""
+"""Archiver: evidence to the spool at once; compressed, entered into the store and tidied up when there is time.
+
+The spool is filled by the loop, the rest is done by a thread (`Shelver`): a store that is away or slow never keeps
+evidence waiting in its pool, which is small.
+"""
 
 import json
-import os
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from pipeline.anchors import anchor_of
 from pipeline.bus import Bus, Received
 from pipeline.config import LineConfig
-from pipeline.disk import save_array, to_disk, try_room, write_channels
-from pipeline.errors import StoreError
+from pipeline.disk import save_array, try_room
 from pipeline.evidence import POOL, pool_shape
 from pipeline.frames import Reader, digest_of
-from pipeline.ledger import ledger_files
 from pipeline.log import logger
 from pipeline.messages import Evidence, Frames
 from pipeline.metrics import Metrics, Reading
+from pipeline.shelf import ABOUT, MAP
+from pipeline.shelver import Shelver
 from pipeline.stage import Life
-from pipeline.store import Store
 
 LOG = logger("archiver")
 TURN_MS = 20
-FOLLOW_NS = 200_000_000
 RETRY_NS = 3_000_000_000  # what cannot be kept is tried again after this
-MAP = "map"
 MOST_NOTES = 10_000  # of lost evidence, that wait for the store
+STOP_S = 5.0
+STUCK_S = 60.0  # more than any one turn of the shelver takes
 GONE = "gone from the pool before it was copied"
 NO_DISK = "the disk took no pictures"
-ROW = ("token", "seq", "panel_id", "outcome", "fault", "acknowledged", "score", "limit", "latency_ms")
-HASHES = ("recipe", "calibration", "engine")
 
 
 def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
@@ -41,143 +38,135 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
     archiver = _opened(config, life, bus)
     if archiver is None:
         return
+    thread = _Thread(archiver.shelver)
     try:
         while not life.stopping:
-            bus.poll(0 if archiver.spooled else TURN_MS)
-            archiver.turn(time.monotonic_ns())
+            bus.poll(TURN_MS)
+            archiver.spool_turn(time.monotonic_ns())
+            archiver.stuck = thread.check()
             life.tell(*archiver.health(), archiver.counters())
+        thread.stop()
         archiver.finish()
     finally:
-        archiver.store.close()
+        archiver.shelver.close()
 
 
 def _opened(config: LineConfig, life: Life, bus: Bus) -> "Archiver | None":
-    """The archiver once its store and folders can be opened; panels go on meanwhile. None: stopped before that."""
+    """The archiver once its folders can be opened; panels go on meanwhile. None: stopped before that."""
     while not life.stopping:
         try:
-            archiver = Archiver(config, bus, Store(config.state), life.metrics)
+            archiver = Archiver(config, bus, Shelver(config, life.metrics), life.metrics)
             life.metrics.read(archiver.reading)
             return archiver
-        except (StoreError, OSError) as error:
+        except OSError as error:
             life.tell("error", str(error))
             bus.poll(TURN_MS)
     return None
 
 
+class _Thread:
+    """Turns the shelver; what it raises ends the process as if it had come up in the loop."""
+
+    def __init__(self, shelver: Shelver) -> None:
+        self._shelver = shelver
+        self._failed: Exception | None = None
+        self._turned_s = time.monotonic()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="shelver", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._end.is_set():
+                self._shelver.turn(time.monotonic_ns())
+                self._turned_s = time.monotonic()
+                self._end.wait(0 if self._shelver.spooled else TURN_MS / 1000)
+        except Exception as error:
+            self._failed = error
+
+    def check(self) -> str:
+        """What keeps it from going on; empty while nothing does."""
+        if self._failed is not None:
+            raise self._failed
+        stuck = time.monotonic() - self._turned_s > STUCK_S
+        return "the store or the archive's disk does not answer: see that it works; evidence waits" if stuck else ""
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join(STOP_S)
+        self.check()
+
+
 @dataclass
 class Archiver:
-    """What the archiver holds between two turns of its loop."""
+    """What the archiver's loop holds between two turns."""
 
     config: LineConfig
     bus: Bus
-    store: Store
+    shelver: Shelver
     metrics: Metrics = field(default_factory=Metrics)
     reader: Reader = field(default_factory=Reader)
     kept: int = 0
     lost: int = 0
-    spooled: list[Path] = field(default_factory=list)
-    alarms: dict[str, str] = field(default_factory=dict)  # what cannot be kept now, and why
-    put_off: list[Path] = field(default_factory=list)  # could not be compressed or entered into the store
-    notes: dict[str, tuple[str, str]] = field(default_factory=dict)  # token: reason, why it is lost; not in the store
-    _followed_ns: int = 0
+    alarms: dict[str, str] = field(default_factory=dict)  # what cannot be spooled now, and why
+    stuck: str = ""
     _tried_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.spool, self.archive = self.config.state / "spool", self.config.state / "evidence"
-        self.spool.mkdir(parents=True, exist_ok=True)
-        self.archive.mkdir(parents=True, exist_ok=True)
-        self.follower = Follower(self.config.ledger, self.store.marks())
-        for part in self.spool.glob("*.part"):  # its pixels died with the process that was copying them
-            shutil.rmtree(part)
-        self.spooled = sorted(folder for folder in self.spool.iterdir() if folder.is_dir())
-        self.channels = {camera.name: camera.channels for camera in self.config.cameras}
+        self.spool = self.shelver.spool
         self.port = self.bus.pull(self.config.socket("evidence"), "evidence")
 
     def turn(self, now_ns: int) -> None:
-        """Evidence first; one set is compressed a turn, so that new evidence never waits long."""
+        """Both halves, one after the other."""
+        self.spool_turn(now_ns)
+        self.shelver.turn(now_ns)
+
+    def spool_turn(self, now_ns: int) -> None:
+        """All evidence that has come, out of the pool and onto the disk."""
         for received in self.port.drain():
             with self.metrics.timed("step_seconds", "spool"):
                 self._keep(received)
         if now_ns - self._tried_ns > RETRY_NS:
             self._tried_ns = now_ns
-            self._try_again()
-        if now_ns - self._followed_ns > FOLLOW_NS and "store" not in self.alarms:
-            self._followed_ns = now_ns
-            with self.metrics.timed("step_seconds", "follow"):
-                self.follow()
-        if self.spooled:
-            with self.metrics.timed("step_seconds", "compress"):
-                self._compress(self.spooled.pop(0))
+            self._try_room()
 
     def finish(self) -> None:
         """Everything that has arrived, to the disk and the store."""
         for received in self.port.drain():
             self._keep(received)
-        while self.spooled:
-            self._compress(self.spooled.pop(0))
-        self.follow()
+        self.shelver.finish()
 
     def health(self) -> tuple[str, str]:
         """An alarm stops nothing here; the bridge holds the line only where the settings require evidence."""
-        return ("error", "; ".join(self.alarms.values())) if self.alarms else ("ready", "")
+        alarms = [*self.alarms.values(), *list(self.shelver.alarms.values()), *([self.stuck] if self.stuck else [])]
+        return ("error", "; ".join(alarms)) if alarms else ("ready", "")
 
     def counters(self) -> dict[str, int | float]:
         return {
             "kept": self.kept,
-            "lost": self.lost,
-            "spooled": len(self.spooled) + len(self.put_off),
-            "rows": self.follower.rows,
-            "anchors": self.follower.anchors,
+            "lost": self.lost + self.shelver.lost,
             "messages_dropped": self.port.dropped.total(),
+            **self.shelver.counters(),
         }
 
     def reading(self) -> Reading:
         """What a scrape finds."""
-        return {**self.counters(), "archive_alarm": bool(self.alarms)}
-
-    def follow(self) -> None:
-        """Bring the store up to the ledger's end; what it does not take now is read again later."""
-        while True:
-            place = self.follower.place()
-            try:
-                rows, marks = self.follower.read()
-                if not marks:
-                    break
-                self._store_rows(rows, marks)
-            except (StoreError, OSError) as error:
-                self.follower.return_to(place)
-                return self._alarm("store", str(error))
-        return self._well("store")
-
-    def _store_rows(self, rows: list[dict[str, Any]], marks: dict[str, int]) -> None:
-        anchors = [anchor_of(row) for row in rows if row["step"] == "anchor"]
-        if anchors:  # the store must never vouch for records that a power cut can still take away
-            for name in marks:
-                to_disk(self.config.ledger / name)
-        self.store.add_panels([row_of(row) for row in rows if row["step"] == "outcome"], marks, anchors)
+        return {**self.counters(), "archive_alarm": self.health()[0] == "error"}
 
     def _alarm(self, what: str, why: str) -> None:
         if what not in self.alarms:
             LOG.error("cannot be kept now", extra={"what": what, "why": why})
         self.alarms[what] = why
 
-    def _well(self, what: str) -> None:
-        if self.alarms.pop(what, None):
-            LOG.info("can be kept again", extra={"what": what})
-
-    def _try_again(self) -> None:
-        """Is there room for a panel's evidence, and does the store take rows again? Then what was put off follows."""
+    def _try_room(self) -> None:
+        """Is there room for a panel's evidence?"""
         slots, size = pool_shape(self.config)
         try:
             try_room(self.spool / ".room", size * slots // self.config.archive.slots)
         except OSError as error:
             return self._alarm("evidence", f"{self.spool}: {error.strerror}: free the disk; evidence is being lost")
-        self._well("evidence")
-        self.follow()
-        if "store" not in self.alarms:
-            self.spooled += self.put_off
-            self.put_off = []
-            self._enter_notes()
+        if self.alarms.pop("evidence", None):
+            LOG.info("can be kept again", extra={"what": "evidence"})
         return None
 
     def _keep(self, received: Received) -> None:
@@ -185,7 +174,7 @@ class Archiver:
         evidence = received.message
         if not isinstance(evidence, Evidence):
             return None
-        if not set(evidence.cameras) <= self.channels.keys():  # a camera's name becomes a file's
+        if not set(evidence.cameras) <= self.shelver.channels.keys():  # a camera's name becomes a file's
             self.lost += 1
             return self.port.refuse(received, "evidence of a camera that is not in the line file")
         if evidence.dropped:
@@ -202,18 +191,8 @@ class Archiver:
 
     def _note(self, evidence: Evidence, why: str) -> None:
         """Pixels are lost: the panel's row in the store is to say so, now or once the store takes it."""
-        if len(self.notes) < MOST_NOTES:
-            self.notes[evidence.token] = (evidence.reason, why)
-        if "store" not in self.alarms:
-            self._enter_notes()
-
-    def _enter_notes(self) -> None:
-        try:
-            for token, (reason, why) in list(self.notes.items()):
-                self.store.note_dropped(token, reason, why)
-                del self.notes[token]
-        except StoreError as error:
-            self._alarm("store", str(error))
+        if len(self.shelver.notes) < MOST_NOTES:
+            self.shelver.notes[evidence.token] = (evidence.reason, why)
 
     def _spool(self, evidence: Evidence, part: Path) -> None:
         part.mkdir(exist_ok=True)
@@ -224,25 +203,13 @@ class Archiver:
         saved = [self._save(part / f"{name}.npy", frames) for name, frames in named]
         whole = all(saved) and len(evidence.cameras) == len(evidence.frames)
         about = evidence.model_dump(include={"token", "seq", "panel_id", "reason"})
-        (part / "evidence.json").write_text(json.dumps(about))
+        (part / ABOUT).write_text(json.dumps(about))
         done = self.spool / evidence.token
         part.rename(done)
         self.kept, self.lost = self.kept + whole, self.lost + (not whole)
-        self.spooled.append(done)
         if not whole:
             self._note(evidence, GONE)
-        self._enter(evidence.token, evidence.reason, done, compressed=False)
-
-    def _enter(self, token: str, reason: str, folder: Path, *, compressed: bool) -> bool:
-        """Tell the store where a panel's pictures are; one that failed a moment ago is not asked."""
-        if "store" in self.alarms:
-            return False
-        try:
-            self.store.put_picture(token, reason, os.fspath(folder), compressed=compressed)
-        except StoreError as error:
-            self._alarm("store", str(error))
-            return False
-        return True
+        self.shelver.spooled.append(done)
 
     def _save(self, path: Path, frames: Frames) -> bool:
         held = self.reader.hold(frames, ())
@@ -255,86 +222,3 @@ class Archiver:
         if not intact:  # another panel's pixels, or some of both
             path.unlink()
         return intact
-
-    def _compress(self, spooled: Path) -> None:
-        """Lossless pictures, one per channel, and the map; then the spool's copy goes."""
-        try:
-            if not self._archive(spooled):
-                self.put_off.append(spooled)
-            self._well("pictures")
-        except OSError as error:
-            self._alarm("pictures", f"{error}: free the disk; evidence waits in the spool")
-            self.put_off.append(spooled)
-        except (ValueError, KeyError) as error:  # torn by a power cut: no try will mend it
-            LOG.error("evidence in the spool is broken", extra={"folder": os.fspath(spooled), "why": str(error)})
-            self.lost += 1
-
-    def _archive(self, spooled: Path) -> bool:
-        """False: the store does not know of the pictures yet, so the spool's copy stays."""
-        about = json.loads((spooled / "evidence.json").read_text())
-        part, done = self.archive / f"{spooled.name}.part", self.archive / spooled.name
-        part.mkdir(exist_ok=True)
-        for path in sorted(spooled.glob("*.npy")):
-            if path.stem == MAP:
-                np.savez_compressed(part / "map.npz", map=np.load(path).view(np.float16)[0])
-            else:
-                write_channels(part, path.stem, self.channels.get(path.stem, ()), np.load(path))
-        (part / "evidence.json").write_text(json.dumps(about))
-        if done.exists():  # the last process ended between the two
-            shutil.rmtree(part)
-        else:
-            part.rename(done)
-        if not self._enter(about["token"], about["reason"], done, compressed=True):
-            return False
-        gone = spooled.rename(spooled.with_name(f"{spooled.name}.part"))  # never half a folder under its own name
-        shutil.rmtree(gone)
-        return True
-
-
-def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """A ledger's outcome record as a row of the store."""
-    row = {name: record.get(name) for name in (*ROW, *HASHES)}
-    extra = {"station": record["station"], "closed_at": record["wall"]}
-    return row | extra | {"defects": record.get("defects", []), "timing": record.get("timing")}
-
-
-class Follower:
-    """Reads the ledger's outcomes and anchors from where the store left off; a line still being written waits."""
-
-    def __init__(self, folder: Path, marks: dict[str, int]) -> None:
-        self._folder = folder
-        self._offsets = {name: value for name, value in marks.items() if name.endswith(".jsonl")}
-        self.rows = self.anchors = 0
-
-    def place(self) -> tuple[dict[str, int], int, int]:
-        return dict(self._offsets), self.rows, self.anchors
-
-    def return_to(self, place: tuple[dict[str, int], int, int]) -> None:
-        """Read again from there."""
-        self._offsets, self.rows, self.anchors = dict(place[0]), *place[1:]
-
-    def read(self, most_bytes: int = 4_000_000) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """New records of both kinds and the new offsets; no offsets when there is nothing new."""
-        for file in ledger_files(self._folder):
-            offset = self._offsets.get(file.name, 0)
-            if file.stat().st_size > offset:
-                with file.open("rb") as stream:
-                    stream.seek(offset)
-                    data = stream.read(most_bytes)
-                whole = data[: data.rfind(b"\n") + 1]
-                if whole:
-                    self._offsets[file.name] = offset + len(whole)
-                    rows = [record for line in whole.splitlines() if (record := _wanted(line))]
-                    self.rows += sum(record["step"] == "outcome" for record in rows)
-                    self.anchors += sum(record["step"] == "anchor" for record in rows)
-                    return rows, {file.name: self._offsets[file.name]}
-        return [], {}
-
-
-def _wanted(line: bytes) -> dict[str, Any] | None:
-    if b'"step":"outcome"' not in line and b'"step":"anchor"' not in line:
-        return None
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None

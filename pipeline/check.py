@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.evidence import pool_shape, pools
 from pipeline.frames import SHARED
 from pipeline.refusals import check_channels, refuse
+from pipeline.review import checking
 from pipeline.scrape import metrics_said
 
 EVERYWHERE = {"*": "0.0.0.0", "0.0.0.0": "0.0.0.0", "[::]": "::"}
@@ -54,6 +55,7 @@ def check_line(config: LineConfig) -> Iterator[str]:
             )
         yield f"conveyor: one panel every {belt.takt_ms} ms on {belt.host}:{belt.port}"
     yield from _check_bus(config)
+    yield from checking.said(config)
     yield from metrics_said(config)
     yield from _check_memory(config)
     yield f"state: {state}"

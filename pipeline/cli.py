@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from pipeline import cli_build, cli_limits, cli_recipe, cli_sign, cli_swap
+from pipeline import cli_build, cli_limits, cli_recipe, cli_review, cli_sign, cli_store, cli_swap, cli_users
 from pipeline.bench import engine_commands, fault_commands, line_commands, passport_commands, plc_commands
 from pipeline.bench import integrity as bench_integrity
 from pipeline.errors import ConfigError, TaktError
@@ -23,6 +23,9 @@ cli_limits.register(app)
 cli_build.register(app)
 cli_sign.register(app)
 cli_swap.register(app)
+cli_review.register(app)
+cli_users.register(app)
+cli_store.register(app)
 plc_commands.register(app)
 bench_integrity.register(app)
 fault_commands.register(app)

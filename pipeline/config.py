@@ -93,10 +93,49 @@ class ConveyorConfig(Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class KeepConfig(Settings):
+    """How long pictures are kept; what the ledger and people said of a panel is never deleted."""
+
+    reject_days: Positive = 180
+    fault_days: Positive = 30
+    sample_days: Positive = 180
+    thumb_days: Positive = 730  # small pictures, of all of these
+    # lossless pictures of a day, UTC; what is more goes: of faults, of the sample, of rejects, decided ones first
+    daily_gb: Annotated[float, Field(gt=0)] | None = None
+
+
+class StoreConfig(Settings):
+    """Where panels are kept as a table."""
+
+    url: str | None = None  # postgresql://USER@HOST/DATABASE; not set: a file in the state folder
+
+
+class ReviewConfig(Settings):
+    """The review station, a process of the line where this table stands in the line file and is enabled."""
+
+    enabled: bool = True
+    address: str = "127.0.0.1"  # another one needs TLS and an account, see `takt users`
+    port: Annotated[int, Field(ge=1, le=65_535)] = 5600
+    certificate: LaxPath | None = None  # TLS, PEM; with its private key
+    private_key: LaxPath | None = None
+    names: Annotated[tuple[str, ...], Strict(False)] = ()  # host names that browsers reach it by, besides `address`
+    codes: LaxPath | None = None  # the plant's defect classes, see `takt review --help`
+    two_persons: Annotated[tuple[str, ...], Strict(False)] = ()  # products whose findings need two who agree
+    overrule_role: Literal["operator", "quality", "engineer"] = "operator"  # who may call a reject good
+    idle_min: Positive = 60  # a log-in ends after so long without a click
+    lock_after: Positive = 5  # wrong passwords in a row
+    lock_min: Positive = 15
+
+
 class ArchiveConfig(Settings):
     """What is kept of every panel."""
 
-    sample_passes: Annotated[float, Field(ge=0, le=1)] = 0.02  # share of passed panels kept with pixels
+    sample_passes: Share = 0.02  # share of passed panels kept with pixels, so that escapes can be counted
+    sample_recipes: dict[str, Share] = Field(default_factory=dict)  # the PLC's recipe number -> a share of its own
+    keep: KeepConfig = KeepConfig()
     slots: Annotated[int, Field(ge=2, le=256)] = 6  # panels whose evidence may wait for the disk
     required: bool = False  # evidence and store must be written, else the line is not ready
     anchor_s: Positive = 60  # how often the ledger's count and head are signed
@@ -149,6 +188,8 @@ class LineConfig(Settings):
     plc: PlcConfig = PlcConfig()
     conveyor: ConveyorConfig | None = None
     archive: ArchiveConfig = ArchiveConfig()
+    store: StoreConfig = StoreConfig()
+    review: ReviewConfig | None = None
     bus: BusConfig = BusConfig()
     metrics: MetricsConfig = MetricsConfig()
     logs: LogConfig = LogConfig()
@@ -167,6 +208,11 @@ class LineConfig(Settings):
     @property
     def ledger(self) -> Path:
         return self.state / "ledger"
+
+    @property
+    def station_review(self) -> ReviewConfig | None:
+        """The review station that runs with the line; None: none does."""
+        return self.review if self.review and self.review.enabled else None
 
     @property
     def lock(self) -> Path:
@@ -202,6 +248,10 @@ class LineConfig(Settings):
 
     def camera(self, name: str) -> CameraConfig:
         return next(camera for camera in self.cameras if camera.name == name)
+
+    def sampled(self, recipe_no: int) -> float:
+        """Share of the passes by this recipe that are kept with pixels."""
+        return self.archive.sample_recipes.get(str(recipe_no), self.archive.sample_passes)
 
     def recipe_paths(self) -> dict[int, Path]:
         return {int(number): self.under(path) for number, path in self.recipes.items()}
@@ -268,6 +318,8 @@ def _check_recipe_numbers(config: LineConfig, path: Path) -> None:
         if int(number) in seen:
             raise ConfigError(f"{path}: recipes.{number}: two recipes have the number {int(number)}")
         seen.add(int(number))
+    for number in config.archive.sample_recipes.keys() - config.recipes.keys():
+        raise ConfigError(f"{path}: archive.sample_recipes.{number}: no recipe has that number: write it as in recipes")
 
 
 def data_home() -> Path:

@@ -11,6 +11,8 @@ TaktError                  (engines.errors; so are the four below it)
     CameraError            maintenance: cable, light or trigger
     PlcError               maintenance: network or address map
     StoreError             maintenance: the store's disk is full, or another program holds it
+    NotFoundError          whoever asked: there is no such panel, picture or decision
+    RefusedError           whoever asked: somebody with another role, or an administrator
     StageError             maintenance: a process of the line does not start or does not stay up
 """
 
@@ -22,9 +24,11 @@ __all__ = [
     "EngineError",
     "LedgerError",
     "MessageError",
+    "NotFoundError",
     "PanelError",
     "PlcError",
     "RecipeError",
+    "RefusedError",
     "StageError",
     "StoreError",
     "TaktError",
@@ -62,6 +66,14 @@ class PlcError(TaktError):
     """The PLC cannot be reached or does not follow the contract."""
 
     exit_status = 3
+
+
+class NotFoundError(TaktError):
+    """There is nothing of that name."""
+
+
+class RefusedError(TaktError):
+    """This person may not do that, or not now."""
 
 
 class StageError(TaktError):

@@ -196,7 +196,7 @@ class Inspector:
             self._answer(panel, started_ns)
         for panel in panels:
             with self.metrics.timed("step_seconds", "evidence"):
-                reason = panel.reason(self.config.archive.sample_passes)
+                reason = panel.reason(self.config.sampled(panel.trigger.recipe_no))
                 self.evidence.send(panel.trigger, reason, panel.sets, panel.finding)
             panel.join.release()
 

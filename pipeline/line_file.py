@@ -17,7 +17,9 @@ from pipeline.config import (
     EngineConfig,
     LogConfig,
     MetricsConfig,
+    ReviewConfig,
     SigningConfig,
+    StoreConfig,
     SupervisorConfig,
     TimingConfig,
 )
@@ -40,7 +42,10 @@ station = "front"                 # names this place on the line in every messag
 NOTES = {
     "metrics": "\n# Prometheus series, on this host's loopback only: one port a process from first_port on.",
     "logs": "\n# One file a process, one JSON object a line.",
+    "store": "\n# PostgreSQL by URL (extra postgres); not set: a file in the state folder.",
+    "review": "\n# The review station, a process of the line; needs the extra review.",
 }
+
 SIGNING = """
 # Whose recipes run here: public keys as `takt sign` prints them, files or folders of *.pub.pem. Private ones stay away.
 # For instance ["keys/engineer.pub.pem"]; unsigned recipes need "unsigned_recipe" above."""
@@ -85,11 +90,12 @@ def _parts(camera: ModuleType, kind: str, driver: ModuleType, simulated: bool) -
     if simulated:
         yield "\n# A conveyor of ours with its PLC; delete this table where a real PLC is connected."
         yield _table("conveyor.settings", ConveyorSettings, hidden=FROM_THE_LINE)
-    sections = {"engine": EngineConfig, "timing": TimingConfig, "archive": ArchiveConfig, "bus": BusConfig}
+    sections = {"engine": EngineConfig, "timing": TimingConfig, "archive": ArchiveConfig, "store": StoreConfig}
+    sections |= {"review": ReviewConfig, "bus": BusConfig}
     sections |= {"metrics": MetricsConfig, "logs": LogConfig, "supervisor": SupervisorConfig}
     for name, model in sections.items():
         yield NOTES.get(name, "")
-        yield _table(name, model)
+        yield _table(name, model, {"enabled": False} if name == "review" else {})
 
 
 def _table(

@@ -101,6 +101,8 @@ SERIES = {
     "kept": _counter("evidence_kept", "Panels whose evidence reached the disk whole", ARCHIVER),
     "lost": _counter("evidence_lost", "Panels whose evidence did not reach the disk whole", ARCHIVER),
     "spooled": _gauge("evidence_spooled", "Panels whose evidence waits to be compressed", ARCHIVER),
+    "spool_age_s": _gauge("evidence_spool_age_seconds", "Since the oldest of those was spooled", ARCHIVER),
+    "tidied": _counter("evidence_deleted", "Panels whose pictures were deleted by policy", ARCHIVER),
     "rows": _counter("store_panels", "Outcomes entered into the store", ARCHIVER),
     "anchors": _counter("store_anchors", "Signed anchors entered into the store", ARCHIVER),
     "archive_alarm": _gauge("archive_alarm", "1 while evidence or store cannot be written", ARCHIVER),

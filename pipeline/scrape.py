@@ -65,7 +65,8 @@ def _ports_of_the_line(config: LineConfig) -> set[int]:
     addresses = [address for address in (bus.outcomes, bus.control, bus.images, bus.control_bind) if address]
     said = [address.rpartition(":")[2] for address in addresses]
     simulated = [config.plc.settings.get("port")] if config.conveyor else []
-    return {int(port) for port in said if port.isdecimal()} | {port for port in simulated if isinstance(port, int)}
+    review = {config.station_review.port} if config.station_review else set()
+    return review | {int(port) for port in said if port.isdecimal()} | {port for port in simulated if type(port) is int}
 
 
 def _free(port: int) -> bool:

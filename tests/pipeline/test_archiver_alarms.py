@@ -16,7 +16,8 @@ from pipeline.errors import StoreError
 from pipeline.frames import Reader
 from pipeline.ledger import Ledger
 from pipeline.messages import Evidence, Frames
-from pipeline.store import BUSY_MS, Store
+from pipeline.store import Store
+from pipeline.store.connecting import BUSY_MS
 
 READY = ("ready", "")
 
@@ -45,14 +46,14 @@ def test_rows_that_a_locked_store_does_not_take_are_read_again(place):
     with Ledger(place.config.ledger, "cell_1") as ledger:
         closed(ledger, 1)
     holder = Holder(place)
-    archiver.follow()
+    archiver.shelver.follow()
     state, said = archiver.health()
     assert state == "error" and "database is locked: free the disk, or close the program that holds it" in said
-    assert archiver.follower.rows == 0
+    assert archiver.shelver.follower.rows == 0
     holder.let_go()
     archiver.turn(RETRY_NS + 1)
     assert archiver.health() == READY
-    assert [row.seq for row in archiver.store.panels()] == [1] and archiver.follower.rows == 1
+    assert [row.seq for row in archiver.shelver.store.panels()] == [1] and archiver.shelver.follower.rows == 1
 
 
 def test_pictures_that_a_locked_store_cannot_list_are_listed_later(place):
@@ -60,11 +61,11 @@ def test_pictures_that_a_locked_store_cannot_list_are_listed_later(place):
     holder = Holder(place)
     sender.send(trigger(1), "reject", [image_set(pixels(1, (2, 30, 40)))], None)
     turn_until(archiver, kept=1)
-    assert archiver.store.pictures() == {} and archiver.counters()["spooled"] == 1
+    assert archiver.shelver.store.pictures() == {} and archiver.counters()["spooled"] == 1
     assert place.pictures(1)  # they are there all the same
     holder.let_go()
     archiver.turn(RETRY_NS + 1)
-    assert archiver.store.pictures()[token_of(1)].compressed
+    assert archiver.shelver.store.pictures()[token_of(1)].compressed
     assert archiver.health() == READY and list((place.config.state / "spool").iterdir()) == []
 
 
@@ -97,7 +98,7 @@ def test_a_spool_that_was_torn_by_a_power_cut_stops_nothing(place):
     (spool / token_of(3) / "top.npy").write_bytes(b"x" * 20)
     archiver = place.archiver()
     archiver.finish()
-    assert archiver.lost == 3
+    assert archiver.shelver.lost == 3
 
 
 @pytest.mark.parametrize("camera", ["../../x", "side", "/x"])

@@ -46,7 +46,7 @@ def refusal(path: Path) -> str:
 def test_a_good_line_is_told_in_order_and_can_start(line_file: LineFile) -> None:
     found = list(check_line(load(line_file())))
     assert [line.partition(":")[0].split()[0] for line in found] == [
-        "allowed", "recipe", "camera", "plc", "conveyor", "outcomes", "shared", "state",
+        "allowed", "recipe", "camera", "plc", "conveyor", "outcomes", "store", "shared", "state",
     ]  # fmt: skip
 
 
@@ -64,6 +64,12 @@ def test_a_good_line_is_told_in_order_and_can_start(line_file: LineFile) -> None
         ({"timing": {"takt_ms": 91}}, "panels may follow within 90 ms, three quarters of it, and timing.takt_ms is 91"),
         ({"timing": {"exposure_ms": 1}}, "the last exposure begins 2 ms after the edge, timing.exposure_ms is 1"),
         ({"timing": {"quiet_ms": 4}}, "a frame too many may come 4 ms after the last one began: set timing.quiet_ms"),
+        ({"archive": {"sample_recipes": {"7": 0.5}}}, "archive.sample_recipes.7: no recipe has that number"),
+        ({"store": {"url": "mysql://u@h/d"}}, "store.url: mysql: expected postgresql://USER@HOST/DATABASE"),
+        ({"store": {"url": "postgresql://u:p@h/d"}}, "store.url: holds a password: put it into ~/.pgpass"),
+        ({"review": {"address": "192.0.2.1"}}, "192.0.2.1 is not loopback: name certificate and private_key"),
+        ({"review": {"codes": "none.toml"}}, "none.toml: cannot be read"),
+        ({"review": {"adress": "127.0.0.1"}}, "review.adress: unknown setting; did you mean 'address'?"),
         ({"format": 2}, "format 2 is newer than 1: update takt"),
         ({"plc": {"kind": "modbsu"}}, "no 'modbsu' in pipeline.plcs; there is"),
         ({"plc": {"kind": "registers", "settings": None}}, "'registers' is no kind of PLC; there is modbus"),

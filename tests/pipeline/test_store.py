@@ -47,7 +47,7 @@ def test_panels_come_in_the_order_of_closing(store):
 def test_rows_and_marks_are_stored_together_or_not_at_all(store):
     with pytest.raises(IntegrityError):
         store.add_panels([row(1), row(2, station=None)], {"a.jsonl": 7})
-    assert store.panels() == [] and store.marks() == {}
+    assert store.panels() == [] and store.marks() == {"format": FORMAT}
 
 
 def test_a_panel_seen_twice_stays_as_it_was(store):

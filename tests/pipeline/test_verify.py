@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ledger_parts import lines_of, panel, rewrite
 
 from pipeline.anchors import Anchor, anchor_of
-from pipeline.archiver import Follower
 from pipeline.errors import ConfigError, StoreError
+from pipeline.follower import Follower
 from pipeline.keys import machine_key
 from pipeline.ledger import Ledger, ledger_files
 from pipeline.store import Store, stored_anchors

@@ -1,0 +1,196 @@
+"""Everything the review station does, for the pages and the API alike; no HTTP in here."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from pipeline import wishes
+from pipeline.audit import Audit
+from pipeline.config import LineConfig, ReviewConfig
+from pipeline.keys import machine_key
+from pipeline.review import accounts, codes, cursors, deciding, facts, figures, live, looking, queries, shift
+from pipeline.review.deciding import Rules
+from pipeline.review.facts import Filter, Person, Role
+from pipeline.review.panel import Pictures, whole
+from pipeline.store import Database, check
+from pipeline.store.places import place_of
+from pipeline.store.tables import AuditRecord
+
+LAST = 12  # panels on the live page
+
+
+class Desk:
+    """One for a process; every method may be called from any thread.
+
+    Raises (all methods):
+        StoreError: the store is away now; try again.
+        NotFoundError: there is no such panel, picture or finding.
+        RefusedError: the person may not do that, or not now.
+        UsageError: what was asked for cannot be.
+    """
+
+    def __init__(self, config: LineConfig) -> None:
+        """Raises ConfigError: what the line file says of the review station cannot be used."""
+        self.config = config
+        self.settings = config.review or ReviewConfig()
+        self.watch: live.Watch | None = None  # set by whoever turns it
+        tree = self.settings.codes
+        self._codes = codes.read(config.under(tree) if tree else None)
+        self._rules = Rules(
+            {one.code for one in codes.flat(self._codes)},
+            self.settings.two_persons,
+            Role(self.settings.overrule_role),
+        )
+        self._database = Database(place_of(config), durable=True)
+        self._pictures = Pictures(config.state / "evidence", config.station, [camera.name for camera in config.cameras])
+        self._ready, self._checking = False, threading.Lock()
+        self._accounts: accounts.Accounts | None = None
+
+    def close(self) -> None:
+        self._database.close()
+
+    # --- panels ---
+
+    def queue(self, wanted: Filter, cursor: str | None = None, limit: int = 50) -> facts.Page:
+        """Panels to decide on top, then those decided, each newest first."""
+        with self._reading() as session:
+            return queries.queue(session, wanted, cursor, limit, lambda code: codes.below(self._codes, code))
+
+    def find(self, text: str) -> list[facts.Row]:
+        """By bar code (whole or its beginning) or by token (its beginning), newest first, at most 20."""
+        with self._reading() as session:
+            return queries.find(session, text)
+
+    def panel(self, token: str) -> facts.PanelFacts:
+        with self._reading() as session:
+            return whole(session, token, self._pictures, self.settings.two_persons)
+
+    def pulse(self) -> facts.Pulse:
+        """What changes when there is something new."""
+        with self._reading() as session:
+            return queries.pulse(session)
+
+    def products(self) -> list[str]:
+        """That panels were of, for filters."""
+        with self._reading() as session:
+            return sorted(set(queries.products(session).values()) - {""})
+
+    # --- pictures: bytes and their media type ---
+
+    def thumb(self, token: str, name: str = "") -> looking.Sent:
+        """A small JPEG, 320 px at most, its defects boxed; `name` empty: the channel that shows them best."""
+        with self._reading() as session:
+            panel, picture = looking.found(session, token)
+        return looking.thumb(self._pictures, panel, picture, name)
+
+    def picture(self, token: str, name: str, kind: looking.Kind = "png") -> looking.Sent:
+        """One channel at full resolution: `png` as it was kept, `jpeg` in 8 bits for looking at."""
+        with self._reading() as session:
+            _, picture = looking.found(session, token)
+        return looking.picture(self._pictures, picture, name, kind)
+
+    def heat(self, token: str) -> looking.Sent:
+        """The anomaly map as a PNG in colour, at its own resolution: stretch it over the panel."""
+        with self._reading() as session:
+            panel, picture = looking.found(session, token)
+            return looking.heat(session, self._pictures, panel, picture)
+
+    def outlines(self, token: str) -> list[list[tuple[int, int]]]:
+        """Closed polygons around what is marked, (x, y) in pixels of the panel."""
+        with self._reading() as session:
+            panel, picture = looking.found(session, token)
+            return looking.outlines(session, self._pictures, panel, picture)
+
+    # --- decisions ---
+
+    def codes(self) -> list[facts.Code]:
+        """The plant's defect classes."""
+        return self._codes
+
+    def decide(self, person: Person, token: str, wish: facts.Wish) -> facts.Standing:
+        return deciding.decide(self._audit(), self._rules, person, token, wish)
+
+    def undo(self, person: Person, token: str, n: int | None = None) -> facts.Standing:
+        """Take back a finding; without `n` the person's own newest one of this panel."""
+        return deciding.undo(self._audit(), self._rules, person, token, n)
+
+    def audit(self, cursor: str | None = None, limit: int = 100) -> facts.AuditPage:
+        """Newest first."""
+        wanted = select(AuditRecord).order_by(AuditRecord.n.desc()).limit(limit + 1)
+        if cursor:
+            wanted = wanted.where(AuditRecord.n < cursors.unpacked(cursor, int)[0])
+        with self._reading() as session:
+            found = list(session.scalars(wanted))
+        rows = [_audit_row(record) for record in found[:limit]]
+        return facts.AuditPage(rows=rows, next=cursors.packed(rows[-1].n) if len(found) > limit else None)
+
+    # --- figures ---
+
+    def shift(self, since: datetime, until: datetime, product: str | None = None) -> figures.Shift:
+        texts = {one.code: one.text for one in codes.flat(self._codes)}
+        with self._reading() as session:
+            return shift.counted(session, shift.Span(since, until, product), texts)
+
+    def shift_csv(self, since: datetime, until: datetime, product: str | None = None) -> str:
+        """One row a panel."""
+        with self._reading() as session:
+            return shift.table(session, shift.Span(since, until, product))
+
+    def live(self) -> figures.Live:
+        stages = self.watch.stages() if self.watch else []
+        spooled, age = live.spool(stages)
+        with self._reading() as session:
+            last = queries.last(session, self.config.station, LAST)
+            room = live.disk(session, self.config.state, self.config.station, datetime.now(UTC))
+        running = wishes.runs(self.config)
+        return figures.Live(running=running, stages=stages, last=last, spooled=spooled, spool_age_s=age, disk=room)
+
+    # --- people ---
+
+    @property
+    def accounts(self) -> accounts.Accounts:
+        """Who may come in."""
+        if self._accounts is None:
+            wanted = self.settings
+            idle, lock = timedelta(minutes=wanted.idle_min), timedelta(minutes=wanted.lock_min)
+            self._accounts = accounts.Accounts(self._audit(), idle, wanted.lock_after, lock)
+        return self._accounts
+
+    def log_in(self, name: str, password: str) -> facts.Session:
+        """Refused without a reason: unknown, wrong, locked and disabled are told apart in audit and log only."""
+        return self.accounts.log_in(name, password)
+
+    def session(self, secret: str | None) -> facts.Session | None:
+        """The log-in of a cookie; None: there is none, or no longer."""
+        return self.accounts.session(secret)
+
+    def log_out(self, secret: str) -> None:
+        self.accounts.log_out(secret)
+
+    # --- the store ---
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        self._checked()
+        with self._database.reading() as session:
+            yield session
+
+    def _audit(self) -> Audit:
+        self._checked()
+        return Audit(self._database, self.config.station, machine_key(self.config.state), self.config.state)
+
+    def _checked(self) -> None:
+        """The store is of our format: looked at once."""
+        with self._checking:
+            if not self._ready:
+                check(self._database)
+                self._ready = True
+
+
+def _audit_row(record: AuditRecord) -> facts.AuditRow:
+    plain = facts.AuditRow.model_fields.keys() - {"at"}
+    return facts.AuditRow(at=queries.time_of(record.at), **{name: getattr(record, name) for name in plain})
