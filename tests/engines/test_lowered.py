@@ -1,5 +1,7 @@
 """Half precision as `torch_cuda` has it, computed by the processor: which parts it is of, and how near it stays."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import untaught
@@ -12,14 +14,14 @@ torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 ERROR = {"fp16": 0.02, "bf16": 0.1}
 
 
-def built(kind: str) -> "torch.nn.Module":
+def built(kind: str) -> Any:
     method = methods.load(kind)
     sides = {"height": untaught.SIDE, "width": untaught.SIDE}
     torch.manual_seed(0)
     return method.build(untaught.CHANNELS, methods.settings_of(method, sides | untaught.METHODS[kind])).eval()
 
 
-def answer(model: "torch.nn.Module") -> list[NDArray]:
+def answer(model: Any) -> list[NDArray]:
     batch = np.random.default_rng(1).random((2, untaught.CHANNELS, untaught.SIDE, untaught.SIDE), dtype=np.float32)
     with torch.inference_mode():
         found = model(torch.from_numpy(batch))
