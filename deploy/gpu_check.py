@@ -218,8 +218,9 @@ def ready_to_compile(place: Path) -> dict[str, str]:
     link = place / "link"
     link.mkdir(exist_ok=True)
     defaults = {"CUDA_ENABLE_CURAND": False, "CUDADRV_LIB_DIR": [str(link)]}
-    if nvcc := shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin"):
-        defaults["CUDA_ROOT"] = str(Path(nvcc).resolve().parents[1])
+    roots = Path("/usr/local/cuda"), Path(shutil.which("nvcc") or "/nowhere/bin/nvcc").resolve().parents[1]
+    if root := next((root for root in roots if (root / "include/cuda.h").exists()), None):
+        defaults["CUDA_ROOT"] = str(root)
     (place / ".aksetup-defaults.py").write_text("".join(f"{name} = {each!r}\n" for name, each in defaults.items()))
     try:
         ctypes.CDLL("libcuda.so.1")

@@ -92,9 +92,20 @@ class Cache:
         subject = Subject(recipe, engine.key, calibration.hash)
         found = self._read(subject)
         if found is None:
-            raise EngineError("it has no certificate on this machine")
+            raise self._missing(subject)
         certificates.check(found, subject, self.holds)
         return engine, found
+
+    def _missing(self, subject: Subject) -> EngineError:
+        """Why there is no certificate: another card, driver or processor than the one that was certified is named."""
+        own = asdict(subject.key)
+        for old in self.all():
+            other = old.key.model_dump()
+            if {name for name in own if own[name] != other[name]} == {
+                "device"
+            } and old.bound.recipe == subject.recipe.hash:
+                return EngineError(f"it was certified on {other['device']}, and this is {own['device']}")
+        return EngineError("it has no certificate on this machine")
 
     def known(self, subject: Subject) -> Certificate | None:
         """The certificate that is there, granted or not, if it is of this and signed by this machine."""

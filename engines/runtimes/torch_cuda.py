@@ -183,11 +183,14 @@ class _Run:
 
 
 def _parts(model: nn.Module) -> Iterator[nn.Module]:
-    """What the model calls by itself; lists of modules are never called."""
+    """What the model calls by itself; lists and pairs of modules are never called, but what is in them."""
     for name, child in model.named_children():
         if name in IN_FLOAT:
             continue
-        yield from child if isinstance(child, nn.ModuleList) else (child,)
+        if type(child).forward is nn.Module.forward:
+            yield from _parts(child)
+        else:
+            yield child
 
 
 def _takes(kind: torch.dtype) -> Callable[..., tuple[Tensor, ...]]:

@@ -14,6 +14,7 @@ from engines.cache import Choice
 from engines.certificate import Subject
 from engines.certifying import Workshop
 from engines.errors import EngineError, UsageError
+from engines.runtimes import onnxruntime
 from engines.station import IDENTITY
 
 CHOICE = Choice("onnxruntime", "fp32", threads=1, max_batch=1)
@@ -183,6 +184,15 @@ def quantised(once: Callable[[Choice], Path], tmp_path: Path) -> Workshop:
     pytest.importorskip("onnx", reason="needs the extra [int8]")
     copytree(once(INT8), tmp_path, dirs_exist_ok=True)
     return workshop(tmp_path)
+
+
+def test_an_engine_of_another_card_or_driver_names_both(built, monkeypatch):
+    there = built.cache.certified(demo(), CHOICE)[0].key.device
+    monkeypatch.setattr(onnxruntime, "device", lambda: "NVIDIA B sm_90 driver 580.1")
+    assert refused(built) == f"it was certified on {there}, and this is NVIDIA B sm_90 driver 580.1"
+    assert (
+        refused(built, Choice("onnxruntime", "fp32", threads=2, max_batch=1)) == "it has no certificate on this machine"
+    )
 
 
 def test_a_graph_is_derived_once_and_loaded_from_the_cache(quantised, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TEACH = {"openvino", "torch", "onnx", "onnxscript", "onnx_ir", "sklearn", "matplotlib", "safetensors", "torchvision"}
 REVIEW = {"argon2", "fastapi", "httpx", "nicegui", "psycopg", "starlette", "uvicorn"}
+CARDS = {"cuda", "pycuda", "tensorrt", "tensorrt_rtx"}
 NEED_TEACH = (
     "engines/methods/",
     "engines/backbones/",
@@ -16,12 +17,14 @@ NEED_TEACH = (
     "engines/one_teacher.py",
     "engines/patches.py",
     "engines/segmentation.py",
+    "engines/models.py",
     "engines/runtimes/pytorch.py",
+    "engines/runtimes/torch_cuda.py",
 )
-NEED_ANOTHER_EXTRA = (  # openvino, int8, review
+NEED_ANOTHER_EXTRA = (  # openvino, int8, review, tensorrt, tensorrt-rtx
     "pipeline/review/api.py",
     "pipeline/review/origin.py",
-    "engines/runtimes/openvino.py",
+    *(f"engines/runtimes/{name}.py" for name in ("openvino", "tensorrt", "tensorrt_rtx")),
     *(f"engines/graphs/{name}.py" for name in ("half", "int8", "ranges", "rewriting", "surgery", "work")),
 )
 CALIBRATION = ("calibration/__init__.py", "calibration/panels.py")
@@ -52,7 +55,7 @@ def base_modules() -> list[str]:
 
 
 def imported(*modules: str) -> subprocess.CompletedProcess[str]:
-    program = PROGRAM.format(blocked=TEACH | REVIEW)
+    program = PROGRAM.format(blocked=TEACH | REVIEW | CARDS)
     return subprocess.run([sys.executable, "-c", program, *modules], capture_output=True, text=True, timeout=120)
 
 
