@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.bench.passport import EnginePassport, LinePassport, Row
-from pipeline.bench.spread import ENOUGH, QUANTILES, noise_floor, ratio
+from pipeline.bench.spread import ENOUGH, QUANTILES, apart, noise_floor, ratio
 from pipeline.errors import UsageError
 
 SAME, FASTER, SLOWER = "no difference", "faster", "slower"
@@ -29,7 +29,7 @@ class Change:
     def verdict(self) -> str:
         """A difference only where neither chance nor the noise floor of the measurements covers it."""
         low, high = self.interval
-        if low <= 1 <= high or abs(self.ratio - 1) <= self.noise or min(abs(low - 1), abs(high - 1)) <= self.noise:
+        if low <= 1 <= high or min(map(apart, (self.ratio, low, high))) <= self.noise:
             return SAME
         return FASTER if self.ratio < 1 else SLOWER
 

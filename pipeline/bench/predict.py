@@ -93,14 +93,18 @@ def _tiles(subject: Subject) -> Tiles:
 
 
 def planned(subject: Subject, size: tuple[int, int]) -> Subject:
-    """The same recipe taught for panels of `size`: in tiles as `takt teach --tiles` would choose them."""
+    """The same recipe taught for panels of `size`: in tiles as `takt teach --tiles` would choose them.
+
+    Raises:
+        UsageError: no tile keeps the bounds of `engines.tiles`.
+    """
     if subject.geometry.get("kind") != "tiles" or size == subject.panel:
         return subject
     known = _tiles(subject)
     try:
         chosen = tiles.chosen(size, known.halo, known.grid)
-    except tiles.NoTileError:
-        return subject
+    except tiles.NoTileError as error:
+        raise UsageError(f"panels of {size[1]} x {size[0]} px fit no tiles of this recipe: {error}") from None
     geometry = chosen.model_dump(mode="json")
     return subject.model_copy(update={"geometry": geometry, "tile": (chosen.height, chosen.width)})
 

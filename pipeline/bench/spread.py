@@ -50,9 +50,14 @@ def ratio(before: Sequence[float], after: Sequence[float], name: str = "median")
     return float(whole), interval(draws(after, name, seed=SEED + 1) / draws(before, name))
 
 
+def apart(times: float) -> float:
+    """By what share the longer of two exceeds the shorter, whichever of them that is."""
+    return max(times, 1 / times) - 1 if times > 0 else float("inf")
+
+
 def noise_floor(passes: Sequence[Sequence[float] | Floats], name: str = "median") -> float:
     """By what share two measurements of the same thing may differ: the passes among each other, or parts of one."""
     arrays = [np.asarray(each, float) for each in passes]
-    limits = [abs(bound - 1) for a, b in combinations(arrays, 2) for bound in ratio(list(a), list(b), name)[1]]
+    limits = [apart(bound) for a, b in combinations(arrays, 2) for bound in ratio(list(a), list(b), name)[1]]
     parts = [np.quantile(part, QUANTILES[name]) for part in np.array_split(np.concatenate(arrays), PARTS) if part.size]
     return float(max([*limits, max(parts) / min(parts) - 1]))

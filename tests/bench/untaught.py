@@ -38,7 +38,7 @@ def made(
     folder.mkdir(parents=True)
     _exported(kind, settings.sized(geometry.height, geometry.width), channels, folder)
     facts = _facts(geometry, channels, method, settings)
-    shown = (PIECE, PIECE) if tiled else size
+    shown = _piece(size) if tiled else size
     frames = [*(_good(n, channels, shown) for n in range(GOOD)), *_strange(channels, shown)]
     found = _answers(recipe.write(folder, facts | {"limits": _limits(1e6, 1e6)}), frames)
     limits, defect = _parted(found)
@@ -49,7 +49,11 @@ def made(
 
 def _tiles(kind: Any, settings: MethodSettings, channels: int, size: tuple[int, int]) -> Tiles:
     field = kind.build(channels, settings).receptive_field
-    return tiles.chosen(size, halo(field, settings.grid), settings.grid).model_copy(update={"piece": (PIECE, PIECE)})
+    return tiles.chosen(size, halo(field, settings.grid), settings.grid).model_copy(update={"piece": _piece(size)})
+
+
+def _piece(size: tuple[int, int]) -> tuple[int, int]:
+    return min(PIECE, size[0]), min(PIECE, size[1])
 
 
 def _exported(kind: Any, settings: MethodSettings, channels: int, folder: Path) -> None:

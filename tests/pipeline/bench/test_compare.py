@@ -6,7 +6,7 @@ from pathlib import Path
 import passports
 import pytest
 
-from pipeline.bench.compare import FASTER, SAME, SLOWER, changes, differences
+from pipeline.bench.compare import FASTER, SAME, SLOWER, Change, changes, differences
 from pipeline.bench.passport import EnginePassport, LinePassport
 from pipeline.cli import app
 from pipeline.errors import UsageError
@@ -34,6 +34,13 @@ def test_what_is_more_than_noise_is_a_difference(after_ms: float, verdict: str) 
 def test_a_restless_machine_covers_a_difference_that_a_quiet_one_shows() -> None:
     assert changes(engine(100, 1), engine(104, 2))[0].verdict == SLOWER
     assert changes(engine(100, 1, scatter=0.6, runs=60), engine(104, 2, scatter=0.6, runs=60))[0].verdict == SAME
+
+
+def test_noise_covers_as_much_downwards_as_upwards() -> None:
+    change = Change("latency, median", 200, 56, 0.28, (0.24, 0.34), noise=0.94)
+    assert change.verdict == FASTER
+    assert Change("latency, median", 56, 200, 1 / 0.28, (1 / 0.34, 1 / 0.24), noise=0.94).verdict == SLOWER
+    assert Change("latency, median", 200, 110, 0.55, (0.52, 0.6), noise=0.94).verdict == SAME
 
 
 def test_lines_are_compared_by_latency_and_stage() -> None:

@@ -109,6 +109,19 @@ def test_passports_of_different_engines_predict_nothing(change: dict[str, Any]) 
         predicted([passports.engine_passport([row]), passports.engine_passport([row], **change)], Asked(1, (64, 64)))
 
 
+def test_panels_that_fit_no_tiles_of_the_recipe_are_refused() -> None:
+    one = measured(1, 256, runs=20)
+    wide = one.model_copy(
+        update={
+            "subject": one.subject.model_copy(
+                update={"geometry": passports.TILES | {"height": 4096, "width": 4096, "halo": 1600}}
+            )
+        }
+    )
+    with pytest.raises(UsageError, match="8192 x 6144 px fit no tiles"):
+        predicted([wide], Asked(1, (6144, 8192)))
+
+
 def test_no_times_predict_nothing() -> None:
     with pytest.raises(UsageError, match="no passport"):
         predicted([], Asked(1, (64, 64)))
