@@ -66,7 +66,7 @@ def _write_thumb(path: Path, frame: NDArray) -> None:
     size = [max(round(side * scale), 1) for side in frame.shape]
     small = cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     bits = max(int(small.max()).bit_length(), 8)  # 10 or 12 of them in 16
-    eight = (small >> (bits - 8)).astype(np.uint8)
+    eight = np.right_shift(small, bits - 8).astype(np.uint8)
     made, data = cv2.imencode(".jpg", eight, [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not made:
         raise OSError(0, "no JPEG can be made of it")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import barely_taught
 import numpy as np
 import pytest
-import untaught
 from numpy.typing import NDArray
 
 from engines import methods
@@ -16,13 +16,15 @@ ERROR = {"fp16": 0.02, "bf16": 0.1}
 
 def built(kind: str) -> Any:
     method = methods.load(kind)
-    sides = {"height": untaught.SIDE, "width": untaught.SIDE}
+    sides = {"height": barely_taught.SIDE, "width": barely_taught.SIDE}
     torch.manual_seed(0)
-    return method.build(untaught.CHANNELS, methods.settings_of(method, sides | untaught.METHODS[kind])).eval()
+    return method.build(barely_taught.CHANNELS, methods.settings_of(method, sides | barely_taught.METHODS[kind])).eval()
 
 
 def answer(model: Any) -> list[NDArray]:
-    batch = np.random.default_rng(1).random((2, untaught.CHANNELS, untaught.SIDE, untaught.SIDE), dtype=np.float32)
+    batch = np.random.default_rng(1).random(
+        (2, barely_taught.CHANNELS, barely_taught.SIDE, barely_taught.SIDE), dtype=np.float32
+    )
     with torch.inference_mode():
         found = model(torch.from_numpy(batch))
     assert all(each.dtype == torch.float32 for each in found)
@@ -30,7 +32,7 @@ def answer(model: Any) -> list[NDArray]:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("kind", untaught.METHODS)
+@pytest.mark.parametrize("kind", barely_taught.METHODS)
 def test_every_method_stays_near_and_answers_in_float32(kind: str, precision: str) -> None:
     from engines.runtimes.torch_cuda import lowered
 
