@@ -35,7 +35,7 @@ def card(row: Row, wanted: Mapping[str, str]) -> dict[str, Any]:
         "measured": _measured(row),
         "where": " · ".join(part for part in (row.product, row.station) if part),
         "state": standing(row) if row.outcome == Outcome.REJECT or row.standing.votes else "",
-        "kind": "done" if row.standing.state is State.DONE else "open",
+        "kind": "open" if row.outcome == Outcome.REJECT and row.standing.state is not State.DONE else "done",
     }
 
 

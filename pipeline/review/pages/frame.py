@@ -141,7 +141,7 @@ def to_log_in(path: str) -> str:
 
 def main() -> Any:
     """Where a page's own content goes."""
-    return ui.element("main").props('id=main tabindex="-1"')
+    return ui.element("div").props('id=main tabindex="-1"').classes("content")
 
 
 async def visit(request: Request, desk: Desk) -> Visit | Response:
@@ -160,5 +160,5 @@ async def visit(request: Request, desk: Desk) -> Visit | Response:
 def away() -> Response:
     """A page that comes again by itself."""
     head = '<meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>takt</title>' + HEAD
-    page = f'<!doctype html><html lang="en"><head>{head}</head><body><main><h1>takt</h1>{tag("p", AWAY, role="alert")}'
+    page = f'<!doctype html><html lang="en"><head>{head}</head><body><main class="content"><h1>takt</h1>{tag("p", AWAY, role="alert")}'
     return HTMLResponse(f"{page}</main></body></html>", 503, {"Retry-After": "2", "Cache-Control": "no-store"})

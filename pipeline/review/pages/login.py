@@ -44,5 +44,5 @@ def _page(onward: str) -> str:
         data_next=onward,
     )
     metas = tag("title", "Log in – takt") + '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    body = tag("main", tag("h1", "takt review station"), form, class_="narrow")
+    body = tag("main", tag("h1", "takt review station"), form, class_="content narrow")
     return f'<!doctype html><html lang="en"><head>{metas}{HEAD}</head><body>{join([body])}</body></html>'

@@ -17,12 +17,11 @@ class Viewer(Element, component="static/viewer.js"):
     def __init__(self) -> None:
         super().__init__()
         self.add_resource(LEAFLET)
-        self._panel: dict[str, Any] | None = None
-        self.on("there", self._send, args=[])
+        self._props["wanted"] = None
 
     def show(self, panel: PanelFacts, following: str | None) -> None:
         """`following`: the token of the panel that will probably be next."""
-        self._panel = {
+        self._props["wanted"] = {
             "token": panel.row.token,
             "width": panel.width_px if panel.pictures else None,
             "height": panel.height_px,
@@ -32,11 +31,7 @@ class Viewer(Element, component="static/viewer.js"):
             "pictures": [_picture(one.name, one.channel, one.lossless) for one in panel.pictures],
             "defects": [_box(defect) for defect in panel.defects],
         }
-        self._send()
-
-    def _send(self) -> None:
-        if self._panel:
-            self.run_method("start", self._panel)
+        self.update()
 
 
 def why_nothing(panel: PanelFacts) -> str:

@@ -10,7 +10,8 @@ const SAID = { contours: "contours", heat: "heat map", none: "no marks" };
 const NEAR = 0.5; // a centred defect is shown at this zoom at most where it is small
 
 export default {
-  props: { resourcePath: String },
+  props: { resourcePath: String, wanted: Object },
+  watch: { wanted: "start" },
   template: `
     <section class="viewer" aria-label="pictures of the panel" :data-shown="shown" :data-mode="hidden ? 'hidden' : mode"
              :data-opacity="opacity" :data-ready="ready" :data-switch="took">
@@ -67,10 +68,9 @@ export default {
     };
     document.addEventListener("takt-key", this.key);
     document.addEventListener("click", this.click);
-    await loadResource(window.path_prefix + `${this.resourcePath}/leaflet/leaflet.css`);
+    await loadResource(`${this.resourcePath}/leaflet/leaflet.css`);
     this.styled = true;
-    if (this.waiting) this.start(this.waiting);
-    this.$emit("there");
+    this.start(this.wanted);
   },
   unmounted() {
     document.removeEventListener("takt-key", this.key);
@@ -80,7 +80,7 @@ export default {
   },
   methods: {
     async start(panel) {
-      if (!this.styled) return void (this.waiting = panel);
+      if (!this.styled || !panel) return;
       const turn = ++this.turn;
       this.pixels.clear();
       const known = this.views.map((at) => this.pictures[at]?.name);
