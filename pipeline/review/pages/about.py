@@ -48,7 +48,7 @@ def defects(found: list[DefectFacts], code: str) -> Html:
     head = ("defect", "area", "position", "peak", "seen in")
     rows = [_defect(at, defect) for at, defect in enumerate(found)]
     kind = tag("p", f"Type: {code}" if code else "Type: not classified yet")
-    return kind + table("Defects", head, rows)
+    return join((kind, table("Defects", head, rows)))
 
 
 def _defect(at: int, defect: DefectFacts) -> tuple[Html, str, str, str, str]:

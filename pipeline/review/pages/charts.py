@@ -55,7 +55,14 @@ def _rate(point: Point) -> Options:
 
 
 def _line(name: str, data: Sequence[Any], colour: str, sign: str = "circle") -> Options:
-    return {"name": name, "type": "line", "data": list(data), "symbol": sign, "symbolSize": 6, "itemStyle": {"color": colour}}
+    return {
+        "name": name,
+        "type": "line",
+        "data": list(data),
+        "symbol": sign,
+        "symbolSize": 6,
+        "itemStyle": {"color": colour},
+    }
 
 
 def _step(name: str, data: Sequence[float]) -> Options:
@@ -74,7 +81,13 @@ def spots(found: Sequence[Spot], of_all: bool) -> Options:
         "xAxis": {"type": "value", "name": unit, "min": 0, **most},
         "yAxis": {"type": "value", "min": 0, "inverse": True, **most},
         "series": [
-            {"name": "defects", "type": "scatter", "data": data, "symbolSize": 9, "itemStyle": {"color": BLUE, "opacity": 0.5}}
+            {
+                "name": "defects",
+                "type": "scatter",
+                "data": data,
+                "symbolSize": 9,
+                "itemStyle": {"color": BLUE, "opacity": 0.5},
+            }
         ],
     }
 

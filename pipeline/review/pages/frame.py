@@ -1,6 +1,7 @@
 """What every page has: its head, who is logged in, what is said to them, and the store that may be away."""
 
 import time
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from nicegui import run, ui
+from nicegui import ui
 
 from pipeline.errors import StoreError, TaktError
 from pipeline.log import logger
@@ -53,7 +54,7 @@ class Visit:
         return await self._still(click=True)
 
     async def _still(self, *, click: bool) -> Person:
-        found = await run.io_bound(self.desk.session, self.session.secret or None, click=click)
+        found = await to_thread(self.desk.session, self.session.secret or None, click=click)
         if found is None or found.person != self.session.person:
             ui.navigate.to(to_log_in(self.path))
             raise GoneError("log in again")
@@ -125,7 +126,9 @@ class Visit:
 
     def _links(self) -> str:
         here = self.path.partition("?")[0]
-        return "".join(tag("a", name, href=path, aria_current="page" if path == here else None) for path, name in PLACES)
+        return "".join(
+            tag("a", name, href=path, aria_current="page" if path == here else None) for path, name in PLACES
+        )
 
     def _who(self) -> str:
         person = self.session.person
@@ -148,7 +151,7 @@ async def visit(request: Request, desk: Desk) -> Visit | Response:
     """Who opens this page; a response where nobody may, or where it cannot be known now."""
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     try:
-        session = await run.io_bound(desk.session, request.cookies.get(COOKIE))
+        session = await to_thread(desk.session, request.cookies.get(COOKIE))
     except StoreError as error:
         LOG.warning("the store is away: %s", error)
         return away()
@@ -159,6 +162,7 @@ async def visit(request: Request, desk: Desk) -> Visit | Response:
 
 def away() -> Response:
     """A page that comes again by itself."""
-    head = '<meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>takt</title>' + HEAD
-    page = f'<!doctype html><html lang="en"><head>{head}</head><body><main class="content"><h1>takt</h1>{tag("p", AWAY, role="alert")}'
-    return HTMLResponse(f"{page}</main></body></html>", 503, {"Retry-After": "2", "Cache-Control": "no-store"})
+    again = '<meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>takt</title>'
+    said = tag("main", tag("h1", "takt"), tag("p", AWAY, role="alert"), class_="content")
+    page = f'<!doctype html><html lang="en"><head>{again}{HEAD}</head><body>{said}</body></html>'
+    return HTMLResponse(page, 503, {"Retry-After": "2", "Cache-Control": "no-store"})

@@ -1,6 +1,8 @@
 """The line now: its processes, the last panels, what waits, and how long the disk lasts."""
 
-from nicegui import run, ui
+from asyncio import to_thread
+
+from nicegui import ui
 
 from pipeline.review.figures import Live, StageFacts
 from pipeline.review.pages.cards import Cards
@@ -29,7 +31,7 @@ class LivePage:
         await self._visit.trying(self._load)
 
     async def _load(self) -> None:
-        live = await run.io_bound(self._desk.live)
+        live = await to_thread(self._desk.live)
         self._state.set_content(state(live))
         self._stages.set_content(stages(live.stages))
         self._last.show(live.last, {"queue": "all"})
@@ -40,9 +42,15 @@ def state(live: Live) -> Html:
     days = "unknown yet" if disk.days_left is None else f"{disk.days_left:.1f} days"
     rows = [
         ("Line", "● running" if live.running else "○ not running"),
-        ("Evidence that waits", f"{live.spooled} panels" + (f", the oldest {age(live.spool_age_s)}" if live.spooled else "")),
+        (
+            "Evidence that waits",
+            f"{live.spooled} panels" + (f", the oldest {age(live.spool_age_s)}" if live.spooled else ""),
+        ),
         ("Disk", f"{number(disk.free_gb, 1, 'GB')} free; lasts {days}"),
-        ("Pictures kept", f"{number(disk.today_gb, 3, 'GB')} today, {number(disk.last_days_gb, 3, 'GB')} in seven days"),
+        (
+            "Pictures kept",
+            f"{number(disk.today_gb, 3, 'GB')} today, {number(disk.last_days_gb, 3, 'GB')} in seven days",
+        ),
     ]
     return join((tag("h1", "The line now"), pairs(rows)))
 

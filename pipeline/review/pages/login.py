@@ -1,8 +1,9 @@
 """The log-in page: nothing of the line is on it."""
 
+from asyncio import to_thread
+
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from nicegui import run
 
 from pipeline.errors import StoreError
 from pipeline.review.api import COOKIE
@@ -15,7 +16,7 @@ async def log_in(request: Request, desk: Desk) -> Response:
     """Plain HTML; the script sends it to the API and goes on."""
     onward = inside(request.query_params.get("next", "/"))
     try:
-        session = await run.io_bound(desk.session, request.cookies.get(COOKIE), click=False)
+        session = await to_thread(desk.session, request.cookies.get(COOKIE), click=False)
     except StoreError:
         return away()
     if session is not None:

@@ -20,7 +20,7 @@ def join(parts: Iterable[Any]) -> Html:
     return Html("".join(text(part) for part in parts))
 
 
-def tag(name: str, *content: Any, **attributes: Any) -> Html:
+def tag(name: str, /, *content: Any, **attributes: Any) -> Html:
     """One element; an attribute `class_` is `class`, `data_x` is `data-x`; False and None leave it out."""
     said = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
     return Html(f"<{name}{said}>{join(content)}</{name}>")
@@ -35,9 +35,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> H
     """A table whose first column names its rows."""
     headers = join(tag("th", name, scope="col") for name in head)
     lines = join(tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows)
-    return tag(
-        "table", tag("caption", caption), tag("thead", tag("tr", headers)) if head else "", tag("tbody", lines)
-    )
+    return tag("table", tag("caption", caption), tag("thead", tag("tr", headers)) if head else "", tag("tbody", lines))
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> Html:

@@ -1,9 +1,10 @@
 """One panel: its pictures, what is known of it, and what people say of it."""
 
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
 
 from pipeline.messages import Outcome
 from pipeline.review import codes
@@ -116,22 +117,24 @@ class PanelPage:
         comment = await ui.run_javascript(f"{COMMENT}.value", timeout=5)
         person = await self._visit.person()
         wish = Wish(finding=finding, code="" if finding is Finding.GOOD else code, comment=str(comment)[:1000])
-        standing = await run.io_bound(self._desk.decide, person, token, wish)
+        standing = await to_thread(self._desk.decide, person, token, wish)
         said = words.stands(standing, self._panel.row.outcome)
         await self._show(token)
         self._visit.say(f"Kept: {said}. U takes it back, J goes on.")
 
     async def _undo(self, n: int | None = None) -> None:
         person = await self._visit.person()
-        await run.io_bound(self._desk.undo, person, self._token, n)
+        await to_thread(self._desk.undo, person, self._token, n)
         await self._show(self._token)
         self._visit.say("Taken back.")
 
     async def _move(self, step: int) -> None:
         await self._visit.person()
-        beside = await run.io_bound(self._walk.beside, self._token, step)
+        beside = await to_thread(self._walk.beside, self._token, step)
         if beside is None:
-            self._visit.say("That is the last panel of this list." if step > 0 else "That is the first panel of this list.")
+            self._visit.say(
+                "That is the last panel of this list." if step > 0 else "That is the first panel of this list."
+            )
             return
         await self._show(beside)
         ui.navigate.history.replace(address(beside, words.narrowed(self._wanted)))
@@ -141,7 +144,7 @@ class PanelPage:
         """A bar-code reader opens the panel that it names."""
 
         async def opened() -> None:
-            rows = await run.io_bound(self._desk.find, text)
+            rows = await to_thread(self._desk.find, text)
             if len(rows) != 1:
                 self._visit.complain(f"{len(rows) or 'no'} panels are named {text} or begin so")
                 return
@@ -157,17 +160,17 @@ class PanelPage:
 
     async def _turn(self) -> None:
         """What others say of this panel appears; a store that was away is asked again."""
-        audit = (await run.io_bound(self._desk.pulse)).audit
+        audit = (await to_thread(self._desk.pulse)).audit
         if (audit != self._audit or self._panel is None) and not self._busy:
             await self._show(self._token)
             self._audit = audit
 
     async def _show(self, token: str) -> None:
-        panel = await run.io_bound(self._desk.panel, token)
+        panel = await to_thread(self._desk.panel, token)
         other = self._panel is None or self._panel.row.token != token
         self._token, self._panel = token, panel
         if other:
-            following = await run.io_bound(self._walk.beside, token, 1)
+            following = await to_thread(self._walk.beside, token, 1)
             self._start(panel, following)
         self._texts(panel)
 

@@ -1,10 +1,11 @@
 """The queue: what is to be decided, the newest first, as it arrives."""
 
+from asyncio import to_thread
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
 from pydantic import ValidationError
 
 from pipeline.review import codes
@@ -86,7 +87,7 @@ class QueuePage:
         """By bar code or token; the one panel that it names is opened."""
 
         async def found() -> None:
-            rows = await run.io_bound(self._desk.find, what)
+            rows = await to_thread(self._desk.find, what)
             if len(rows) == 1:
                 ui.navigate.to(address(rows[0].token, words.narrowed(self._wanted)))
             self._cards.show(rows, words.narrowed(self._wanted))
@@ -103,7 +104,7 @@ class QueuePage:
             ui.run_javascript("document.getElementById('find').focus()")
 
     async def _turn(self) -> None:
-        now = await run.io_bound(self._desk.pulse)
+        now = await to_thread(self._desk.pulse)
         if now != self._pulse:
             await self._load(now)
 
@@ -111,10 +112,10 @@ class QueuePage:
         if self._found is not None:
             return
         wanted, limit = self._wanted, self._limit
-        page = await run.io_bound(self._desk.queue, wanted, None, limit)
-        now = now or await run.io_bound(self._desk.pulse)
+        page = await to_thread(self._desk.queue, wanted, None, limit)
+        now = now or await to_thread(self._desk.pulse)
         if self._pulse is None:
-            products = await run.io_bound(self._desk.products)
+            products = await to_thread(self._desk.products)
             self._product.show({"": "any"} | {name: name for name in products}, wanted.product or "")
         if (wanted, limit) != (self._wanted, self._limit):
             return  # chosen anew meanwhile
@@ -129,7 +130,9 @@ class QueuePage:
 
     def _heads(self, now: Pulse) -> None:
         counts = {"rejects": now.open_rejects, "sample": now.open_sample}
-        self._title.set_content(f"{QUEUES[self._wanted.queue]}: {counts.get(self._wanted.queue, now.open_rejects)} to decide")
+        self._title.set_content(
+            f"{QUEUES[self._wanted.queue]}: {counts.get(self._wanted.queue, now.open_rejects)} to decide"
+        )
         for name, tab in self._tabs.items():
             tab.set_content(labelled(QUEUES[name] + (f" ({counts[name]})" if name in counts else "")))
             tab.props["aria-pressed"] = "true" if name == self._wanted.queue else "false"

@@ -1,11 +1,12 @@
 """The shift: figures with what they are counted of, charts, a table to take along, and a page to print."""
 
+from asyncio import to_thread
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
-from nicegui import run, ui
+from nicegui import ui
 
 from pipeline.review import figures
 from pipeline.review.pages import charts, words
@@ -76,15 +77,17 @@ class ShiftPage:
 
     async def _load(self) -> None:
         since, until = self._chosen()
-        counted = await run.io_bound(self._desk.shift, since, until, self._product)
-        products = await run.io_bound(self._desk.products)
+        counted = await to_thread(self._desk.shift, since, until, self._product)
+        products = await to_thread(self._desk.products)
         self._counted = counted
         self._products.show({"": "all"} | {name: name for name in products}, self._product or "")
         for element, at in ((self._from, since), (self._to, until)):
             element.props["value"] = f"{at:%Y-%m-%dT%H:%M}"
             element.update()
         span = {"since": since.isoformat(), "until": until.isoformat()}
-        self._csv.props["href"] = f"/api/shift.csv?{urlencode(span | ({'product': self._product} if self._product else {}))}"
+        self._csv.props["href"] = (
+            f"/api/shift.csv?{urlencode(span | ({'product': self._product} if self._product else {}))}"
+        )
         self._csv.update()
         self._show(counted)
 
@@ -97,7 +100,12 @@ class ShiftPage:
 
     def _draw(self, counted: figures.Shift) -> None:
         chart("Rejects by cause", charts.pareto(counted.causes), bars(counted.causes), counted.causes)
-        chart("Rejects by defect type", charts.pareto(counted.defect_types), bars(counted.defect_types), counted.defect_types)
+        chart(
+            "Rejects by defect type",
+            charts.pareto(counted.defect_types),
+            bars(counted.defect_types),
+            counted.defect_types,
+        )
         points = charts.p_chart(counted.p_chart, counted.p_mean)
         chart("Reject rate (p-chart)", points, rates(counted.p_chart), counted.p_chart)
         for of_all in (True, False):
@@ -169,7 +177,14 @@ def rates(found: list[figures.Point]) -> Html:
         "Subgroups",
         head,
         (
-            (when(one.at), one.k, one.n, f"{one.rate:.2%}", f"{one.lower:.2%} to {one.upper:.2%}", "yes" if one.out else "no")
+            (
+                when(one.at),
+                one.k,
+                one.n,
+                f"{one.rate:.2%}",
+                f"{one.lower:.2%} to {one.upper:.2%}",
+                "yes" if one.out else "no",
+            )
             for one in found
         ),
     )

@@ -39,7 +39,9 @@ def why_nothing(panel: PanelFacts) -> str:
     if panel.lost:
         return f"The pictures of this panel were lost: {panel.lost}"
     if panel.kept_for:
-        return "The pictures of this panel are not here: policy has deleted them, or they lie on another station's disk."
+        return (
+            "The pictures of this panel are not here: policy has deleted them, or they lie on another station's disk."
+        )
     return "No pictures were kept of this panel."
 
 

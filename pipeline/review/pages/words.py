@@ -48,9 +48,7 @@ def percent(share: Share) -> str:
     """Rate, what it is counted of, and how far it is known."""
     if share.rate is None or share.lower95 is None or share.upper95 is None:
         return f"{NONE} (0 of 0)"
-    return (
-        f"{share.rate:.2%} ({share.k} of {share.n}; 95 % sure: {share.lower95:.2%} to {share.upper95:.2%})"
-    )
+    return f"{share.rate:.2%} ({share.k} of {share.n}; 95 % sure: {share.lower95:.2%} to {share.upper95:.2%})"
 
 
 def age(seconds: float | None) -> str:

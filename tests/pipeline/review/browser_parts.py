@@ -98,7 +98,13 @@ def _line_file(folder: Path, line: LineConfig) -> Path:
     review = json.loads(line.review.model_dump_json(exclude_none=True)) if line.review else {}
     camera = '[{ name = "top", kind = "simulated", channels = ["bright", "dark"] }]'
     said = [f"{key} = {json.dumps(value)}" for key, value in review.items()]
-    text = ["format = 1", 'station = "front"', 'state_dir = "state"', 'recipes = { 1 = "recipe" }', f"cameras = {camera}"]
+    text = [
+        "format = 1",
+        'station = "front"',
+        'state_dir = "state"',
+        'recipes = { 1 = "recipe" }',
+        f"cameras = {camera}",
+    ]
     path = folder / "line.toml"
     path.write_text("\n".join([*text, "[review]", *said]) + "\n")
     return path
@@ -116,5 +122,3 @@ def browser() -> Iterator[Any]:
             yield opened
         finally:
             opened.close()
-
-

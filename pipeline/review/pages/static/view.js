@@ -17,6 +17,7 @@ export class View {
     this.map.setView([0, 0], 0);
     this.canvas = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
+    this.canvas.style.zIndex = "0"; // below the marks: Leaflet lifts every other canvas
     this.marks = L.layerGroup().addTo(this.map);
     this.level = { low: 0, width: 1 };
     this.map.on("move", () => moved(this));

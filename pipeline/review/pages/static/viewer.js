@@ -59,6 +59,7 @@ export default {
     this.maps = []; // not watched by Vue: Leaflet's objects are large and change all the time
     this.pixels = new Pixels();
     this.turn = 0;
+    this.sizes = new ResizeObserver(() => this.resized());
   },
   async mounted() {
     this.key = (event) => this.act(event.detail);
@@ -75,6 +76,7 @@ export default {
   unmounted() {
     document.removeEventListener("takt-key", this.key);
     document.removeEventListener("click", this.click);
+    this.sizes.disconnect();
     this.maps.forEach((view) => view.remove());
     this.pixels.clear();
   },
@@ -105,12 +107,23 @@ export default {
     lay() {
       const panes = [...this.$el.querySelectorAll(".pane")];
       while (this.maps.length > panes.length) this.maps.pop().remove();
-      for (const pane of panes.slice(this.maps.length)) this.maps.push(new View(pane, (view) => this.follow(view)));
+      for (const pane of panes.slice(this.maps.length)) this.maps.push(this.made(pane));
       for (const view of this.maps) {
         view.map.invalidateSize({ animate: false });
         view.start(this.panel.width, this.panel.height);
       }
       this.fit();
+    },
+    made(pane) {
+      const view = new View(pane, (moved) => this.follow(moved));
+      view.map.on("dragstart", () => (this.fitted = false));
+      pane.addEventListener("wheel", () => (this.fitted = false), { passive: true });
+      this.sizes.observe(pane);
+      return view;
+    },
+    resized() {
+      for (const view of this.maps) view.map.invalidateSize({ animate: false });
+      if (this.fitted) this.fit();
     },
     follow(view) {
       if (this.following) return;
@@ -204,13 +217,16 @@ export default {
     },
     fit() {
       const first = this.maps[0];
-      if (first) first.map.fitBounds(first.bounds, { animate: false });
+      if (!first?.bounds) return;
+      this.fitted = true;
+      first.map.fitBounds(first.bounds, { animate: false });
     },
     centre(at) {
       const one = this.panel.defects?.[at];
       const first = this.maps[0];
       if (!one || !first) return;
       this.defect = at;
+      this.fitted = false;
       const rim = Math.max(one.width, one.height, 16) * 2;
       first.map.setView(place(one.y + one.height / 2, one.x + one.width / 2),
         Math.min(first.map.getBoundsZoom(box(one, rim)), Math.max(NEAR, 2)), { animate: false });
@@ -223,15 +239,20 @@ export default {
     pan(x, y) {
       const map = this.maps[0]?.map;
       if (!map) return;
+      this.fitted = false;
       const size = map.getSize();
       map.panBy([x * PAN * size.x, y * PAN * size.y], { animate: false });
     },
+    zoom(step) {
+      const map = this.maps[0]?.map;
+      this.fitted = false;
+      map?.setZoom(map.getZoom() + step, { animate: false });
+    },
     act({ does, held }) {
-      const first = this.maps[0]?.map;
       if (does.startsWith("channel ")) return this.show(Number(does.slice(8)) - 1);
       const acts = {
         "defect+": () => this.jump(1), "defect-": () => this.jump(-1), left: () => this.pan(-1, 0), right: () => this.pan(1, 0),
-        up: () => this.pan(0, -1), down: () => this.pan(0, 1), in: () => first?.zoomIn(0.5), out: () => first?.zoomOut(0.5),
+        up: () => this.pan(0, -1), down: () => this.pan(0, 1), in: () => this.zoom(0.5), out: () => this.zoom(-0.5),
         fit: () => this.fit(), views: () => this.spread((this.views.length % this.most) + 1),
         view: () => (this.active = (this.active + 1) % this.views.length),
         marks: () => { this.mode = MODES[(MODES.indexOf(this.mode) + 1) % MODES.length]; this.marked(); },
