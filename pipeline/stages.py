@@ -7,12 +7,16 @@ from pipeline.config import LineConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """One process. `part` tells stages of one module apart; `stops` orders the end of the line, 0 first."""
+    """One process. `part` tells stages of one module apart; `stops` orders the end of the line, 0 first.
+
+    What is not `needed` never keeps the line from running, however often it falls.
+    """
 
     name: str
     module: str
     part: str = ""
     stops: int = 1
+    needed: bool = True
 
 
 BRIDGE = "pipeline.plc_bridge"
@@ -22,7 +26,7 @@ HALT = Stage("plc_halt", "pipeline.plc_halt")  # runs alone, after a bridge that
 def stages(config: LineConfig) -> list[Stage]:
     """The rows for one station."""
     simulated = [Stage("conveyor", "pipeline.conveyor")] if config.conveyor else []
-    review = [Stage("review", "pipeline.review.app")] if config.station_review else []
+    review = [Stage("review", "pipeline.review.app", needed=False)] if config.station_review else []
     return [
         Stage("archiver", "pipeline.archiver", stops=2),
         Stage("plc_bridge", BRIDGE, stops=0),

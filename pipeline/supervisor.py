@@ -176,7 +176,9 @@ class Supervisor:
             if now - row.heard_s > (bounds.silent_s if began else bounds.start_s):
                 LOG.error("stage hangs", extra={"which": row.stage.name})
                 row.process.kill()
-            return
+            return None
+        if not row.stage.needed:
+            return self._go_on_without(row, now)
         if not row.proven:
             raise StageError(f"{row.stage.name} did not start: {last_words(self.config.state, row.stage.name)}")
         printed = tail(output_file(self.config.state, row.stage.name))
@@ -187,7 +189,18 @@ class Supervisor:
                 f"{row.stage.name} fell more than {bounds.restarts} times in {bounds.restart_window_s} s, the line"
                 f" stops in state Halted: {last_words(self.config.state, row.stage.name)}"
             )
-        self._start(row.stage, row.restarts, proven=True)
+        return self._start(row.stage, row.restarts, proven=True)
+
+    def _go_on_without(self, row: Running, now: float) -> None:
+        """A stage that the line does not need: brought back within its bounds, and then no more."""
+        why = last_words(self.config.state, row.stage.name)
+        LOG.error("stage fell that the line does not need", extra={"which": row.stage.name, "why": why})
+        if row.proven and row.restarts.allow(now):
+            self.restarted[row.stage.name] += 1
+            return self._start(row.stage, row.restarts, proven=True)
+        LOG.error("the line goes on without it", extra={"which": row.stage.name})
+        del self.running[row.stage.name]
+        return None
 
     @staticmethod
     def _reap(row: Running, end_s: float) -> None:

@@ -76,7 +76,7 @@ def _decided(session: Session, order: Order) -> list[Decided]:
         wanted = wanted.where(Panel.closed_at >= text_of(order.since))
     if order.until:
         wanted = wanted.where(Panel.closed_at < text_of(order.until))
-    return [tuple(row) for row in session.execute(wanted.order_by(Panel.closed_at))]
+    return [(row[0], row[1], row[2]) for row in session.execute(wanted.order_by(Panel.closed_at))]
 
 
 def _of(known: dict[str, Known], panel: Panel) -> Known:

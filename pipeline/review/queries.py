@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from pipeline.messages import Outcome
@@ -69,7 +69,7 @@ def _newest(session: Session, conditions: Sequence[ColumnElement[bool]], limit: 
     return session.execute(rows_with(*SHOWN, *JUDGED).where(*conditions).order_by(*order).limit(limit)).all()
 
 
-def rows_with(*columns: Any) -> Select[Any]:
+def rows_with(*columns: Any) -> Any:
     """Of panels with their pictures and how their review stands."""
     joined = select(*columns, Picture.thumbs).select_from(Panel).outerjoin(Picture, Picture.token == Panel.token)
     return joined.outerjoin(Review, Review.token == Panel.token)
@@ -106,7 +106,7 @@ def _of_queue(wanted: Filter) -> list[ColumnElement[bool]]:
     return [*SAMPLED] if wanted.queue == "sample" else []
 
 
-SAMPLED = (Panel.outcome == Outcome.PASS, Picture.reason == "sample", Picture.thumbs)
+SAMPLED = (Panel.outcome == Outcome.PASS, Picture.reason == "sample", Picture.thumbs.is_(True))
 
 
 def of_product(product: str, kinds: Mapping[str, str]) -> ColumnElement[bool]:

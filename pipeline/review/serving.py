@@ -82,8 +82,7 @@ class Served:
         import uvicorn
 
         refuse_open_doors(settings, accounts=not is_loopback(settings.address) and desk.accounts.any())
-        tls = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.private_key}
-        named = {name: str(config.under(path)) for name, path in tls.items() if path}
+        certificate, key = settings.certificate, settings.private_key
         self.address = address_of(settings)
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -95,7 +94,9 @@ class Served:
                 server_header=False,
                 timeout_graceful_shutdown=1,
                 limit_concurrency=200,
-                **named,
+                proxy_headers=False,
+                ssl_certfile=config.under(certificate) if certificate else None,
+                ssl_keyfile=config.under(key) if key else None,
             )
         )
         self._failed: BaseException | None = None

@@ -1,4 +1,4 @@
-"""How fast the review station answers with so many panels in the store: each query of the pages, by the desk and by HTTP.
+"""How fast the review station answers with so many panels in the store: each query, by the desk and by HTTP.
 
 usage: python tests/bench/review_store.py [--panels 20000] [--postgres] [--json FILE]
 A tenth of the panels are rejects, half of which are decided; every query is asked `--rounds` times, the first one left
@@ -22,23 +22,22 @@ from typing import Any
 
 import httpx
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "pipeline" / "review")]
+sys.path.append(str(Path(__file__).parents[1]))
 
-import postgres_server  # noqa: E402
-from line.toy_line import free_port  # noqa: E402
-from review_parts import NOON, TAKT, config, drawn, filled, token_of  # noqa: E402
+import postgres_server
+from line.toy_line import free_port
+from review_parts import NOON, TAKT, config, drawn, filled, token_of
 
-from pipeline.review.desk import Desk  # noqa: E402
-from pipeline.review.facts import Filter, Finding, Person, Role, State, Wish  # noqa: E402
-from pipeline.review.serving import Served  # noqa: E402
-from pipeline.store.tables import Picture, Review  # noqa: E402
+from pipeline.review.desk import Desk
+from pipeline.review.facts import Filter, Finding, Person, Role, State, Wish
+from pipeline.review.serving import Served
+from pipeline.store.tables import Picture, Review
 
 EVE = Person(name="eve", role=Role.OPERATOR)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--panels", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--postgres", action="store_true", help="a server of its own instead of SQLite")
@@ -132,14 +131,15 @@ def timed(ask: Callable[[], object], rounds: int) -> dict[str, float]:
 
 
 def _machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    load = os.getloadavg()[0]
+    return f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}"
 
 
 def show(figures: dict[str, Any]) -> None:
     head = f"{figures['panels']} panels, {figures['store']}, {figures['machine']}"
-    print(f"{head}; filled in {figures['filled_s']} s")
+    print(f"{head}; filled in {figures['filled_s']} s")  # noqa: T201
     for name, taken in figures["ms"].items():
-        print(f"{name:32} {taken['median']:8.1f} {taken['max']:8.1f} ms")
+        print(f"{name:32} {taken['median']:8.1f} {taken['max']:8.1f} ms")  # noqa: T201
 
 
 if __name__ == "__main__":

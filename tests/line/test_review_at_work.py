@@ -1,11 +1,14 @@
 """The review station as a process of a real line: it shows what the line does, and the line does not need it."""
 
+import socket
 from collections.abc import Callable
 
 import httpx
 import pytest
 from harness import Line, assert_accounted, ledger_records
 from line.toy_line import free_port
+
+from pipeline.log import last_words
 
 pytest.importorskip("fastapi", reason="needs the extra [review]")
 
@@ -44,3 +47,13 @@ def decide(client: httpx.Client, token: str) -> None:
     wish = {"finding": "defective", "code": "dust"}
     done = client.post(f"/api/panels/{token}/findings", json=wish, headers={"X-CSRF-Token": csrf})
     assert done.json()["state"] == "done"
+
+
+def test_a_station_that_cannot_start_keeps_no_line_from_running(start: Callable[..., Line]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        belt = {"settings": {"takt_ms": 200, "panels": 10, "window_ms": 800}}
+        line = start(review={"port": taken.getsockname()[1]}, conveyor=belt)
+        line.until(lambda: "review" not in line.supervisor.running, "a line that goes on without it")
+        assert "name a free port in [review]" in last_words(line.config.state, "review")
+        line.until_finished()
+    assert assert_accounted(line.config).triggers == 10

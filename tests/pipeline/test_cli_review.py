@@ -11,10 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from line.toy_line import free_port
-from typer.testing import CliRunner
-
-sys.path.append(str(Path(__file__).parent / "review"))
 from review_parts import config, filled, row
+from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.errors import ConfigError, NotFoundError, UsageError

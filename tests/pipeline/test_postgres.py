@@ -1,21 +1,17 @@
 """The store on a real PostgreSQL server: filled, asked, decided on, migrated, and away for a while."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import postgres_server
 import pytest
+from review_parts import NOON, TAKT, config, filled, keep, row
 from sqlalchemy import text
 from station_parts import pixels, rings, settings
 from test_archiver import Place, closed, finding, image_set, token_of, trigger, turn_until
-
-sys.path.append(str(Path(__file__).parent / "review"))
-from review_parts import NOON, TAKT, config, filled, keep, row
 
 from pipeline.audit import verified
 from pipeline.errors import ConfigError, StoreError

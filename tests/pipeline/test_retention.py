@@ -1,12 +1,12 @@
 """Pictures are deleted by policy, with a record of it; what is known of a panel stays."""
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from review_parts import config, filled, keep, row, token_of
 from sqlalchemy import text
 
 from pipeline.audit import Audit, latest, verified
@@ -14,9 +14,6 @@ from pipeline.config import KeepConfig
 from pipeline.keys import machine_key
 from pipeline.retention import Kept, over_quota
 from pipeline.tidying import tidy
-
-sys.path.append(str(Path(__file__).parent / "review"))
-from review_parts import config, filled, keep, row, token_of
 
 DAY = timedelta(days=1)
 

@@ -12,6 +12,7 @@ from pipeline.review.desk import Desk
 from pipeline.review.facts import Role
 from pipeline.store.tables import Account, LogIn
 
+pytest.importorskip("argon2", reason="needs the extra [review]")
 PASSWORD = "correct horse"
 
 

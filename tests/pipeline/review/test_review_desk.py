@@ -169,7 +169,7 @@ def test_a_panel_without_pictures_says_why(station):
 
 
 def decoded(sent: tuple[bytes, str]) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(sent[0], np.uint8), cv2.IMREAD_UNCHANGED)
+    return np.asarray(cv2.imdecode(np.frombuffer(sent[0], np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from review_parts import CHANNELS, OTHER, SIZE, config, filled, keep, row, token_of
@@ -58,7 +59,7 @@ def test_good_ones_are_taught_from_and_confirmed_ones_tested_with_their_mask(rev
     assert found.defects("test") == ["good", "defect", "dust"]
     rejected, escaped = found.panels("test", "dust")
     mask = found.mask(rejected, SIZE)
-    assert mask[22:28, 10:14].all() and not mask[:16].any() and not mask[:, 24:].any()
+    assert mask is not None and mask[22:28, 10:14].all() and not mask[:16].any() and not mask[:, 24:].any()
     assert found.mask(escaped, SIZE) is None  # nothing was marked on it
     kept = desk.picture(token_of(10), "top_dark")[0]
     assert (line.state / "evidence" / token_of(10) / "top_dark.png").read_bytes() == kept
@@ -67,9 +68,7 @@ def test_good_ones_are_taught_from_and_confirmed_ones_tested_with_their_mask(rev
 
 
 def frame(data: bytes) -> np.ndarray:
-    import cv2
-
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 def test_the_same_panels_are_kept_for_testing_every_time(reviewed, tmp_path):
