@@ -3,7 +3,8 @@ const SCAN_MS = 60; // between two letters of a reader; a decision waits so long
 const ALIVE_MS = 30000;
 const KEPT = "takt.keys";
 
-const writes = (el) => el && (["INPUT", "SELECT", "TEXTAREA"].includes(el.tagName) || el.isContentEditable);
+const writes = (el) => el && ["INPUT", "SELECT", "TEXTAREA"].includes(el.tagName) && !["range", "checkbox"].includes(el.type);
+const slides = (el, event) => el?.type === "range" && /^(Arrow|Page|Home|End)/.test(event.key);
 
 function named(event) {
   const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
@@ -20,7 +21,7 @@ export default {
       <button type="button" class="quiet" @click="open">Keys <kbd>?</kbd></button>
       <dialog ref="dialog" aria-labelledby="keys-title" @close="asked = null">
         <h2 id="keys-title">Keys</h2>
-        <p>Kept in this browser. Choose "change", then press the new key.</p>
+        <p>Kept in this browser. Choose "change", then press the new key. Escape leaves a field.</p>
         <p role="status">{{ told }}</p>
         <table>
           <thead><tr><th scope="col">does</th><th scope="col">key</th><th scope="col">change</th></tr></thead>
@@ -74,11 +75,13 @@ export default {
         if (event.key === "Escape") document.activeElement.blur();
         return;
       }
-      if (this.isScan(event)) return event.preventDefault();
+      if (slides(document.activeElement, event)) return;
+      const scan = this.isScan(event);
+      if (scan && event.key === "Enter") return event.preventDefault();
       const name = named(event);
-      if (name === "?") return this.open();
+      if (name === "?" && !scan) return this.open();
       const one = this.found(name);
-      if (!one || (event.repeat && one.by === "server")) return;
+      if (!one || (one.by === "server" && (scan || event.repeat))) return;
       event.preventDefault();
       this.act(one);
     },

@@ -34,7 +34,7 @@ export class View {
     this.heat?.remove();
     this.heat = null;
     this.marks.clearLayers();
-    this.map.setMaxBounds(this.bounds.pad(1));
+    this.map.setMaxBounds(this.bounds.pad(2));
   }
 
   draw(bitmap, name) {

@@ -18,9 +18,8 @@ from pipeline.config import LineConfig
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]  # no sandbox: as root there is none
-REJECTS = (18, 78)  # of `drawn`, with pictures
-SAMPLED = 20
 START_S = 60
+SOON_MS = 30_000
 
 
 class Station:
@@ -41,8 +40,8 @@ class Station:
 
     def __enter__(self) -> "Station":
         command = [sys.executable, "-m", "pipeline.cli", "review", str(self._file)]
-        log = (self._file.parent / "review.out").open("wb")
-        self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+        with (self._file.parent / "review.out").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
         self._until_it_answers()
         return self
 
@@ -55,6 +54,13 @@ class Station:
     def said(self) -> str:
         """What the process printed."""
         return (self._file.parent / "review.out").read_text()
+
+    def cookie(self, name: str, password: str) -> dict[str, Any]:
+        """A log-in's cookie, as a browser keeps it."""
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            answer = client.post(f"{self.address}/api/session", json={"name": name, "password": password})
+            assert answer.status_code == 200, answer.text
+            return {"name": "takt_session", "value": answer.cookies["takt_session"], "url": self.address}
 
     def _until_it_answers(self) -> None:
         deadline = datetime.now(UTC) + timedelta(seconds=START_S)
