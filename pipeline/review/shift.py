@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, func, or_, select
 from sqlalchemy.orm import Session
 
 from pipeline.errors import UsageError
@@ -56,53 +56,67 @@ class Span:
 
 def counted(session: Session, span: Span, texts: Mapping[str, str]) -> figures.Shift:
     """`texts` of the plant's defect classes."""
-    rows = _rows(session, span)
-    inspected = [row for row in rows if row.fault is None]
-    rejects = [row for row in inspected if row.outcome == Outcome.REJECT]
-    sample = [row for row in inspected if row.outcome == Outcome.PASS and row.reason == "sample"]
+    panels = _panels(session, span)
+    shown = _shown(session, span)  # rejects, and what pictures were kept of
+    inspected = [row for row in panels if row.fault is None]
+    rejects = [row for row in shown if row.fault is None and row.outcome == Outcome.REJECT]
+    sample = [row for row in shown if row.fault is None and row.outcome == Outcome.PASS and row.reason == "sample"]
     lost = session.execute(_in_span(session, span, func.count()).where(_SAMPLE_LOST)).scalar_one()
-    points = list(_points(span, inspected))
     spots = list(_spots(rejects))
     return figures.Shift(
         since=span.since,
         until=span.until,
-        panels=len(rows),
+        panels=len(panels),
         passed=len(inspected) - len(rejects),
         rejected=len(rejects),
-        faulted=len(rows) - len(inspected),
+        faulted=len(panels) - len(inspected),
         reject_rate=share(len(rejects), len(inspected)),
-        causes=_causes(rows),
+        causes=_causes(panels),
         defect_types=_types(rejects, texts),
         overkill=_said(rejects, Finding.GOOD),
         undecided_rejects=sum(not _done(row) for row in rejects),
         escapes=_said(sample, Finding.DEFECTIVE),
         undecided_sample=sum(not _done(row) for row in sample),
         sample_lost=lost,
-        p_chart=points,
+        p_chart=list(_points(span, inspected)),
         p_mean=len(rejects) / len(inspected) if inspected else None,
         spots=spots[:MOST_SPOTS],
         spots_left_out=max(len(spots) - MOST_SPOTS, 0),
-        greys=list(_greys(span, inspected)),
-        latency=_latency(rows),
+        greys=list(_greys(span, shown)),
+        latency=_latency(panels),
     )
 
 
 _SAMPLE_LOST = Panel.token.in_(select(DroppedEvidence.token).where(DroppedEvidence.reason == "sample"))
 
 
-def _rows(session: Session, span: Span) -> Rows:
-    return session.execute(_in_span(session, span, *SHOWN, *JUDGED, *KEPT).order_by(Panel.closed_at)).all()
+def _panels(session: Session, span: Span) -> Rows:
+    """All of them, with little of each: there are many."""
+    columns = [Panel.__table__.c[name] for name in ("closed_at", "outcome", "fault", "latency_ms")]
+    return session.execute(_within(select(*columns), session, span)).all()
+
+
+def _shown(session: Session, span: Span) -> Rows:
+    """Those that people may look at."""
+    wanted = or_(Panel.outcome == Outcome.REJECT, Picture.token.is_not(None))
+    return session.execute(_in_span(session, span, *SHOWN, *JUDGED, *KEPT).where(wanted)).all()
 
 
 def _in_span(session: Session, span: Span, *columns: Any) -> Any:
+    """Of panels with their pictures and how their review stands."""
+    chosen = rows_with(*columns)
+    chosen = chosen if len(columns) > 1 else chosen.with_only_columns(*columns, maintain_column_froms=True)
+    return _within(chosen, session, span)
+
+
+def _within(chosen: Any, session: Session, span: Span) -> Any:
     conditions: list[ColumnElement[bool]] = [
         Panel.closed_at >= text_of(span.since),
         Panel.closed_at < text_of(span.until),
     ]
     if span.product is not None:
         conditions.append(of_product(span.product, products(session)))
-    chosen = rows_with(*columns).where(*conditions)
-    return chosen if len(columns) > 1 else chosen.with_only_columns(*columns, maintain_column_froms=True)
+    return chosen.where(*conditions)
 
 
 def _done(row: Row[Any]) -> bool:
@@ -153,11 +167,11 @@ def _spots(rejects: Rows) -> Iterator[figures.Spot]:
             yield figures.Spot(token=row.token, area_px=area, code=row.code or "", **place)
 
 
-def _greys(span: Span, inspected: Rows) -> Iterator[figures.Grey]:
-    """Of the panels whose pictures were kept: rejects and the sample."""
+def _greys(span: Span, shown: Rows) -> Iterator[figures.Grey]:
+    """Of the inspected panels whose pictures were kept: rejects and the sample."""
     sums: dict[tuple[datetime, str], list[float]] = defaultdict(lambda: [0.0, 0])
-    for row in inspected:
-        for channel, mean in (row.greys or {}).items():
+    for row in shown:
+        for channel, mean in (row.greys or {}).items() if row.fault is None else ():
             counted = sums[span.group(time_of(row.closed_at)), channel]
             counted[0] += mean
             counted[1] += 1
@@ -183,7 +197,7 @@ def table(session: Session, span: Span) -> str:
     text, kinds = io.StringIO(), products(session)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *MORE])
-    for row in _rows(session, span):
+    for row in session.execute(_in_span(session, span, *SHOWN, *JUDGED).order_by(Panel.closed_at)):
         writer.writerow([_cell(value) for value in _cells(row, kinds)])
     return text.getvalue()
 

@@ -128,7 +128,7 @@ def test_evidence_of_every_reject_is_the_panel_s_own_pixels(run: Run) -> None:
     for record in rejects:
         folder = run.config.state / "evidence" / record["token"]
         about = {name: record[name] for name in ("token", "seq", "panel_id")} | {"reason": "reject"}
-        assert json.loads((folder / "evidence.json").read_text()) == about
+        assert about.items() <= json.loads((folder / "evidence.json").read_text()).items()
         for number, channel in enumerate(run.config.cameras[0].channels):
             frame = _picture(folder / f"top_{channel}.png")
             assert watermark.read(frame) == watermark.Mark(panel_of[record["seq"]], number)
