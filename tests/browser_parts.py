@@ -4,17 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from line.toy_line import free_port
 from review_parts import config, drawn, filled, keep, row
 
-from pipeline.config import LineConfig
+from pipeline.config import LineConfig, ReviewConfig, load
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]  # no sandbox: as root there is none
@@ -22,25 +23,17 @@ START_S = 60
 SOON_MS = 30_000
 
 
-class Station:
-    """`takt review` on a store of its own; the desk's settings are keywords."""
+class Served:
+    """`takt review` on a line file, until the context is left."""
 
-    def __init__(self, folder: Path, rows: int = 300, **review: Any) -> None:
-        self.line = config(folder, review={"port": free_port()} | review)
-        self.store = filled(self.line, list(_now(rows)))
-        self.address = f"http://127.0.0.1:{self.line.review.port if self.line.review else 0}"
+    def __init__(self, file: Path) -> None:
+        settings = load(file).review or ReviewConfig()
+        self.file, self.address = file, f"http://127.0.0.1:{settings.port}"
         self._process: subprocess.Popen[bytes] | None = None
-        self._file = _line_file(folder, self.line)
 
-    def keep(self, number: int, reason: str = "reject") -> None:
-        keep(self.line, self.store, number, reason)
-
-    def add(self, *rows: Mapping[str, Any]) -> None:
-        self.store.add_panels([dict(one) for one in rows], {})
-
-    def __enter__(self) -> "Station":
-        command = [sys.executable, "-m", "pipeline.cli", "review", str(self._file)]
-        with (self._file.parent / "review.out").open("wb") as log:
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
         self._until_it_answers()
         return self
@@ -49,11 +42,15 @@ class Station:
         if self._process:
             self._process.terminate()
             self._process.wait(20)
-        self.store.close()
 
-    def said(self) -> str:
-        """What the process printed."""
-        return (self._file.parent / "review.out").read_text()
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
+    def _log(self) -> Path:
+        return self.file.parent / "review.out"
 
     def cookie(self, name: str, password: str) -> dict[str, Any]:
         """A log-in's cookie, as a browser keeps it."""
@@ -63,23 +60,36 @@ class Station:
             return {"name": "takt_session", "value": answer.cookies["takt_session"], "url": self.address}
 
     def _until_it_answers(self) -> None:
-        deadline = datetime.now(UTC) + timedelta(seconds=START_S)
-        with httpx.Client(trust_env=False, transport=httpx.HTTPTransport(retries=3)) as client:
-            while datetime.now(UTC) < deadline:
-                assert self._process and self._process.poll() is None, self.said()
-                try:
+        assert self._process
+        deadline = time.monotonic() + START_S
+        with httpx.Client(trust_env=False) as client:
+            while time.monotonic() < deadline:
+                assert self._process.poll() is None, self._log.read_text()
+                with suppress(httpx.TransportError):
                     client.get(f"{self.address}/login")
                     return
-                except httpx.TransportError:
-                    self._wait()
-        raise AssertionError(f"no answer: {self.said()}")
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.1)
+        raise AssertionError(f"no answer: {self._log.read_text()}")
 
-    def _wait(self) -> None:
-        try:
-            assert self._process
-            self._process.wait(0.1)
-        except subprocess.TimeoutExpired:
-            pass
+
+class Station(Served):
+    """A station on a store of its own; the desk's settings are keywords."""
+
+    def __init__(self, folder: Path, rows: int = 300, **review: Any) -> None:
+        self.line = config(folder, review={"port": free_port()} | review)
+        self.store = filled(self.line, list(_now(rows)))
+        super().__init__(_line_file(folder, self.line))
+
+    def keep(self, number: int, reason: str = "reject") -> None:
+        keep(self.line, self.store, number, reason)
+
+    def add(self, *rows: Mapping[str, Any]) -> None:
+        self.store.add_panels([dict(one) for one in rows], {})
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.store.close()
 
 
 def _now(count: int) -> Iterator[dict[str, Any]]:
