@@ -14,7 +14,7 @@ export default {
   watch: { wanted: "start" },
   template: `
     <section class="viewer" aria-label="pictures of the panel" :data-shown="shown" :data-mode="hidden ? 'hidden' : mode"
-             :data-opacity="opacity" :data-ready="ready" :data-switch="took">
+             :data-opacity="opacity" :data-ready="ready" :data-switch="took" :data-loaded="loaded">
       <div class="tools" role="group" aria-label="pictures">
         <button v-for="(one, at) in pictures" :key="one.name" type="button" :aria-pressed="views[active] === at"
                 @click="show(at)">{{ one.text }} <kbd v-if="at < 9">{{ at + 1 }}</kbd></button>
@@ -47,7 +47,7 @@ export default {
     </section>`,
   data: () => ({
     panel: {}, pictures: [], views: [0], active: 0, mode: "contours", opacity: 0.6, hidden: false, lossless: false,
-    defect: -1, levels: {}, ready: "", shown: "", took: "", failed: "", modes: MODES, said: SAID,
+    defect: -1, levels: {}, ready: "", loaded: 0, shown: "", took: "", failed: "", modes: MODES, said: SAID,
   }),
   computed: {
     most() { return Math.max(Math.min(4, this.pictures.length), 1); },
@@ -86,7 +86,7 @@ export default {
       const turn = ++this.turn;
       this.pixels.clear();
       const known = this.views.map((at) => this.pictures[at]?.name);
-      Object.assign(this, { panel, pictures: panel.pictures, failed: "", defect: -1, ready: "", shown: "", hidden: false });
+      Object.assign(this, { panel, pictures: panel.pictures, failed: "", defect: -1, ready: "", loaded: 0, shown: "", hidden: false });
       this.views = this.kept(known);
       this.active = Math.min(this.active, this.views.length - 1);
       await this.$nextTick();
@@ -96,7 +96,10 @@ export default {
       if (turn !== this.turn) return;
       this.ready = panel.token;
       this.overlay(turn);
-      this.pixels.preload(this.order(), panel.width * panel.height * 4).then(() => this.ahead(turn));
+      await this.pixels.preload(this.order(), panel.width * panel.height * 4);
+      if (turn !== this.turn) return;
+      this.loaded = this.pixels.kept.size;
+      this.ahead();
     },
     kept(names) {
       const at = names.map((name) => this.pictures.findIndex((one) => one.name === name));
@@ -144,9 +147,9 @@ export default {
       return far.sort((a, b) => a[0] - b[0]).map(([, at]) => this.address(at));
     },
     // The next panel's picture is fetched, so that it lies in the browser's cache.
-    ahead(turn) {
+    ahead() {
       const name = this.pictures[this.views[this.active]]?.name;
-      if (turn !== this.turn || !this.panel.next || !name) return;
+      if (!this.panel.next || !name) return;
       fetch(`/api/panels/${encodeURIComponent(this.panel.next)}/pictures/${encodeURIComponent(name)}?kind=jpeg`, { priority: "low" }).catch(() => {});
     },
     async redraw() {
