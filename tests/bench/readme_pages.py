@@ -59,6 +59,9 @@ def decide(address: str) -> None:
 
 def take(page: Any, name: str) -> None:
     page.wait_for_load_state("networkidle")
+    page.wait_for_function(
+        "[...document.images].every((image) => image.complete || image.loading === 'lazy' && image.y > innerHeight)"
+    )
     path = DOCS / f"review-{name}.png"
     page.screenshot(path=path)
     large = cv2.imread(str(path))

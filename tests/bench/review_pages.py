@@ -36,7 +36,7 @@ CAUSES = ("LATE", "DEFECT", "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="How fast the pages are in a real browser.")
     parser.add_argument("--panels", type=int, default=20_000)
     parser.add_argument("--moves", type=int, default=500)
     parser.add_argument("--line", action="store_true", help="only the line's latency")

@@ -21,6 +21,7 @@ NEED_TEACH = (
 NEED_ANOTHER_EXTRA = (  # openvino, int8, review
     "pipeline/review/api.py",
     "pipeline/review/origin.py",
+    "pipeline/review/pages/",
     "engines/runtimes/openvino.py",
     *(f"engines/graphs/{name}.py" for name in ("half", "int8", "ranges", "rewriting", "surgery")),
 )

@@ -35,7 +35,7 @@ class ShiftPage:
             self._title = ui.html("<h1>Shift</h1>", sanitize=False)
             with ui.element("search").classes("filters"):
                 self._choices()
-            self._figures = ui.html("", sanitize=False)
+            self._figures = ui.html("", sanitize=False).classes("figures")
             self._charts = ui.element("div").classes("charts")
         visit.every_second(self._turn)
 
