@@ -40,7 +40,8 @@ def card(row: Row, wanted: Mapping[str, str]) -> dict[str, Any]:
 
 
 def address(token: str, wanted: Mapping[str, str]) -> str:
-    return f"/panel/{token}" + (f"?{urlencode(wanted)}" if wanted else "")
+    """Of a panel's page; without a token the queue's own."""
+    return (f"/panel/{token}" if token else "/") + (f"?{urlencode(wanted)}" if wanted else "")
 
 
 def _measured(row: Row) -> str:

@@ -84,7 +84,7 @@ class PanelPage:
         elif kind == "comment":
             ui.run_javascript(f"{COMMENT}.focus()")
         elif kind == "queue":
-            ui.navigate.to(address("", words.narrowed(self._wanted)).replace("/panel/", "/"))
+            ui.navigate.to(address("", words.narrowed(self._wanted)))
         else:
             await self._one_at_a_time(self._does(kind))
 

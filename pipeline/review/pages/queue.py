@@ -141,7 +141,7 @@ class QueuePage:
     def _address(self) -> None:
         """What is chosen stands in the address: it can be kept and sent."""
         parameters = words.narrowed(self._wanted)
-        ui.navigate.history.replace(address("", parameters).replace("/panel/", "/"))
+        ui.navigate.history.replace(address("", parameters))
 
 
 def _decision(wanted: Filter) -> str:
