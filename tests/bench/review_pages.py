@@ -8,6 +8,7 @@ station over many panels; with --line the latency of a demo line with nobody and
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,9 @@ sys.path.append(str(TESTS))
 from browser_parts import Served, Station, browser  # noqa: E402
 from line.toy_line import free_port  # noqa: E402
 
-CHANNELS, SIZE = [f"light{at}_focus" for at in range(8)], (3000, 4096)
+NAMES = [f"top_light{at}" for at in range(8)]
+LARGE, SMALL = (3000, 4096), (1024, 1024)  # height, width
+MOVES = 10  # panels forth, then back
 VIEW = {"width": 1600, "height": 1000}
 SLOW_MS = 120_000
 CAUSES = ("LATE", "DEFECT", "")
@@ -53,9 +56,8 @@ def main() -> None:
 def pages(folder: Path, panels: int, moves: int) -> dict[str, Any]:
     station = Station(folder, panels)
     rows = _rejects(station)
-    large(station, rows[0])
-    for token in rows[1:3]:
-        station.keep(int(token, 16))
+    pictured(station, rows[:1], LARGE)
+    pictured(station, rows[1:], SMALL)
     with station, browser() as opened:
         page = opened.new_page(viewport=VIEW)
         page.set_default_timeout(SLOW_MS)
@@ -68,26 +70,29 @@ def _rejects(station: Station) -> list[str]:
     from pipeline.review.facts import Filter
 
     desk = Desk(station.line)
-    rows = desk.queue(Filter(cause="DEFECT"), None, 10).rows
+    rows = desk.queue(Filter(cause="DEFECT"), None, MOVES + 2).rows
     desk.close()
     return [row.token for row in rows]
 
 
-def large(station: Station, token: str) -> None:
-    """Eight channels of 12 megapixels, as the archive has them: smooth ground with noise."""
-    folder = station.line.state / "evidence" / token
-    (folder / "thumbs").mkdir(parents=True)
-    ground = cv2.resize(np.random.default_rng(0).uniform(60, 190, (6, 8)).astype(np.float32), SIZE[::-1])
+def pictured(station: Station, tokens: list[str], size: tuple[int, int]) -> None:
+    """Eight channels of this size (height, width), as the archive has them; smooth ground with noise, drawn once."""
+    first = station.line.state / "evidence" / tokens[0]
+    (first / "thumbs").mkdir(parents=True)
+    ground = cv2.resize(np.random.default_rng(0).uniform(60, 190, (6, 8)).astype(np.float32), size[::-1])
     greys = {}
-    for at, channel in enumerate(CHANNELS):
-        noise = np.random.default_rng(at).normal(0, 3, SIZE).astype(np.float32)
+    for at, name in enumerate(NAMES):
+        noise = np.random.default_rng(at).normal(0, 3, size).astype(np.float32)
         pixels = np.clip(ground + noise, 0, 255).astype(np.uint8)
-        name = f"top_{channel}"
-        cv2.imwrite(str(folder / f"{name}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        cv2.imwrite(str(folder / "thumbs" / f"{name}.jpg"), cv2.resize(pixels, (320, 234)))
+        cv2.imwrite(str(first / f"{name}.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        cv2.imwrite(str(first / "thumbs" / f"{name}.jpg"), cv2.resize(pixels, (320, 240)))
         greys[name] = float(pixels.mean())
-    sizes = {"width": SIZE[1], "height": SIZE[0], "greys": greys, "thumbs": True, "compressed": True}
-    station.store.put_picture(token, "reject", str(folder), station=station.line.station, **sizes)
+    known = {"station": station.line.station, "greys": greys, "thumbs": True, "compressed": True}
+    for token in tokens:
+        folder = first.with_name(token)
+        if folder != first:
+            shutil.copytree(first, folder, copy_function=os.link)
+        station.store.put_picture(token, "reject", str(folder), height=size[0], width=size[1], **known)
 
 
 def queue(page: Any, address: str) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def channels(page: Any, address: str, token: str) -> dict[str, Any]:
     taken = []
     for at in [2, 3, 4, 5, 6, 7, 8, 1] * 3:
         page.keyboard.press(str(at))
-        page.wait_for_selector(f'.viewer[data-shown="top_{CHANNELS[at - 1]}"]')
+        page.wait_for_selector(f'.viewer[data-shown="{NAMES[at - 1]}"]')
         taken.append(float(page.locator(".viewer").get_attribute("data-switch")))
     return {"first_picture_s": round(first, 2), "all_preloaded_s": round(whole, 2), "switch_ms": spread(taken)}
 
@@ -143,9 +148,9 @@ def memory(page: Any, station: Station, token: str, moves: int) -> dict[str, Any
     page.wait_for_function("window.socket?.connected")
     seen = [_sizes(station)]
     for move in range(1, moves + 1):
-        before = page.url
-        page.keyboard.press("j" if move % 100 < 50 else "k")
-        page.wait_for_function("(url) => location.href !== url", arg=before)
+        before = page.locator(".viewer").get_attribute("data-ready")
+        page.keyboard.press("j" if (move - 1) // MOVES % 2 == 0 else "k")
+        page.wait_for_selector(f'.viewer:not([data-ready=""]):not([data-ready="{before}"])')
         if move % max(moves // 5, 1) == 0:
             seen.append(_sizes(station))
     return {"moves": moves, "browser_mb": [one[0] for one in seen], "station_mb": [one[1] for one in seen]}
