@@ -11,6 +11,8 @@ import numpy as np
 
 from pipeline import shelf
 from pipeline.config import LineConfig
+from pipeline.review.desk import Desk
+from pipeline.review.facts import Filter
 from pipeline.store import Store
 from pipeline.store.places import place_of
 
@@ -126,3 +128,19 @@ def keep(line: LineConfig, store: Store, number: int, reason: str = "reject", dt
     facts = shelf.put(spooled, line.state / "evidence", {"top": CHANNELS})
     store.put_picture(**facts, station=line.station, compressed=True)
     return Path(facts["folder"])
+
+
+class Station:
+    """A line's store with panels, and a desk on it."""
+
+    def __init__(self, folder: Path, rows, **review) -> None:
+        self.line = config(folder, review=review)
+        self.store = filled(self.line, rows)
+        self.desk = Desk(self.line)
+
+    def seqs(self, cursor: str | None = None, limit: int = 200, **wanted) -> list[int]:
+        return [one.seq for one in self.desk.queue(Filter(**wanted), cursor, limit).rows]
+
+    def close(self) -> None:
+        self.desk.close()
+        self.store.close()
