@@ -9,7 +9,7 @@ from nicegui.events import GenericEventArguments
 from pipeline.review import codes
 from pipeline.review.facts import Code
 
-VIEWER, SERVER, LIST = "viewer", "server", "list"  # who acts on it
+VIEWER, SERVER, LIST, FIELD = "viewer", "server", "list", "field"  # who acts on it; a field of that id is gone to
 
 
 class Key(NamedTuple):
@@ -52,12 +52,12 @@ DECIDES = (
     Key("good", "o", "overrule: the panel is good (of a pass: confirm it)", SERVER),
     Key("lab", "l", "to the lab: leave it open", SERVER),
     Key("undo", "u", "take back one's own last finding of this panel", SERVER),
-    Key("comment", "c", "write a comment; Escape leaves it", SERVER),
+    Key("comment", "c", "write a comment; Escape leaves it", FIELD),
 )
 LISTS = (
     Key("next", "j", "next panel of the list; Enter opens it", LIST),
     Key("previous", "k", "previous panel of the list", LIST),
-    Key("find", "/", "look up a bar code", SERVER),
+    Key("find", "/", "look up a bar code", FIELD),
 )
 CHANNELS = tuple(Key(f"channel {at}", str(at), f"picture {at}", VIEWER) for at in range(1, 10))
 

@@ -81,8 +81,6 @@ class PanelPage:
         kind, _, value = name.partition(" ")
         if kind == "class":
             self._choose(value)
-        elif kind == "comment":
-            ui.run_javascript(f"{COMMENT}.focus()")
         elif kind == "queue":
             ui.navigate.to(address("", words.narrowed(self._wanted)))
         else:

@@ -38,7 +38,7 @@ class QueuePage:
         self._wanted, self._limit = wanted, PART
         self._pulse: Pulse | None = None
         self._found: str | None = None  # looked up: the list stands still
-        visit.draw("Queue", LISTS, self._act, self.find)
+        visit.draw("Queue", LISTS, lambda name: None, self.find)
         with main():
             self._title = ui.html("", sanitize=False, tag="h1")
             with ui.element("div").classes("tabs").props('role=group aria-label="which panels"'):
@@ -98,10 +98,6 @@ class QueuePage:
         self._found = what.strip() or None
         what = what.strip()
         await self._visit.trying(found if what else self._load)
-
-    def _act(self, name: str) -> None:
-        if name == "find":
-            ui.run_javascript("document.getElementById('find').focus()")
 
     async def _turn(self) -> None:
         now = await to_thread(self._desk.pulse)

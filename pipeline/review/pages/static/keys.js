@@ -105,6 +105,7 @@ export default {
     act(one) {
       clearTimeout(this.waiting);
       if (one.by === "server") this.waiting = setTimeout(() => this.$emit("act", one.does), SCAN_MS);
+      else if (one.by === "field") document.getElementById(one.does)?.focus(); // at once: what is typed next is no key
       else if (one.by === "list") this.walk(one.does === "next" ? 1 : -1);
       else document.dispatchEvent(new CustomEvent("takt-key", { detail: { does: one.does, held: true } }));
     },
