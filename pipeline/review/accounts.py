@@ -66,15 +66,18 @@ class Accounts:
             raise RefusedError(REFUSED)
         return session
 
-    def session(self, secret: str | None) -> Session | None:
-        """The log-in whose cookie this is; on a station without accounts everybody's own."""
+    def session(self, secret: str | None, *, click: bool = True) -> Session | None:
+        """The log-in whose cookie this is; on a station without accounts everybody's own.
+
+        Without `click` it grows no younger: what a page fetches by itself keeps nobody logged in.
+        """
         now = datetime.now(UTC)
         with self.audit.database.reading() as db:
             kept = db.get(LogIn, _hashed(secret)) if secret else None
             account = db.get(Account, kept.name) if kept else None
             if kept is None or account is None or account.disabled or self._over(kept, now):
                 return self._local if not _count(db) else None
-            if now - datetime.fromisoformat(kept.seen) > SEEN_EVERY:
+            if click and now - datetime.fromisoformat(kept.seen) > SEEN_EVERY:
                 kept.seen = text_of(now)
             person = Person(name=account.name, role=Role(account.role))
             return Session(person=person, secret=secret or "", csrf=kept.csrf)

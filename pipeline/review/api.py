@@ -99,8 +99,9 @@ def desk_of(request: Request) -> Desk:
 
 
 def session_of(request: Request) -> Session | None:
-    """The log-in of a request, also of a page's; None: nobody is logged in."""
-    return desk_of(request).session(request.cookies.get(COOKIE))
+    """The log-in of a request, also of a page's; None: nobody is logged in. A picture that a page shows is no click."""
+    click = request.headers.get("sec-fetch-dest") != "image"
+    return desk_of(request).session(request.cookies.get(COOKIE), click=click)
 
 
 def logged_in(request: Request) -> Session:

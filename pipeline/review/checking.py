@@ -12,7 +12,7 @@ from pipeline.review.serving import address_of, is_loopback, refuse_open_doors
 from pipeline.store import Database, check
 from pipeline.store.places import place_of
 
-NEEDED = ("argon2", "fastapi", "uvicorn")
+NEEDED = ("argon2", "fastapi", "nicegui", "uvicorn")
 
 
 def said(config: LineConfig) -> Iterator[str]:

@@ -164,9 +164,9 @@ class Desk:
         """Refused without a reason: unknown, wrong, locked and disabled are told apart in audit and log only."""
         return self.accounts.log_in(name, password)
 
-    def session(self, secret: str | None) -> facts.Session | None:
-        """The log-in of a cookie; None: there is none, or no longer."""
-        return self.accounts.session(secret)
+    def session(self, secret: str | None, *, click: bool = True) -> facts.Session | None:
+        """The log-in of a cookie; None: there is none, or no longer. `click`: somebody has done something."""
+        return self.accounts.session(secret, click=click)
 
     def log_out(self, secret: str) -> None:
         self.accounts.log_out(secret)

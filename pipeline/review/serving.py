@@ -49,17 +49,23 @@ def address_of(settings: ReviewConfig) -> str:
     return f"{scheme}://{host}:{settings.port}"
 
 
-def application(desk: Desk) -> Any:
-    """API and pages.
+def application(desk: Desk, *, pages: bool = True) -> Any:
+    """API and pages; pages once a process, for NiceGUI keeps what it serves per process.
 
     Raises:
         ConfigError: a library of the extra is not installed.
     """
     try:
         from pipeline.review.api import make_app
+
+        app = make_app(desk)
+        if pages:
+            from pipeline.review.pages import add_pages
+
+            add_pages(app, desk)
     except ModuleNotFoundError as missing:
         raise ConfigError(f"the review station needs {missing.name}: install the extra [review]") from None
-    return make_app(desk)
+    return app
 
 
 class Served:
@@ -70,9 +76,9 @@ class Served:
         StageError: its address cannot be bound.
     """
 
-    def __init__(self, config: LineConfig, desk: Desk) -> None:
+    def __init__(self, config: LineConfig, desk: Desk, *, pages: bool = True) -> None:
         settings = desk.settings
-        app = application(desk)
+        app = application(desk, pages=pages)
         import uvicorn
 
         refuse_open_doors(settings, accounts=not is_loopback(settings.address) and desk.accounts.any())

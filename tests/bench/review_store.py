@@ -62,7 +62,10 @@ def measured(line: Any, panels: int, rounds: int) -> dict[str, Any]:
     figures |= {"store": "PostgreSQL" if line.store.url else "SQLite", "machine": _machine()}
     for name, ask in queries(desk, panels).items():
         figures["ms"][name] = timed(ask, rounds)
-    with Served(line, desk) as served, httpx.Client(base_url=served.address, trust_env=False, timeout=60) as client:
+    with (
+        Served(line, desk, pages=False) as served,
+        httpx.Client(base_url=served.address, trust_env=False, timeout=60) as client,
+    ):
         for path in ("/api/panels", "/api/panels?cause=LAMP", "/api/pulse", f"/api/panels/{token_of(panels // 2)}"):
             figures["ms"][f"GET {path.partition('0000')[0]}"] = timed(lambda path=path: client.get(path), rounds)
     desk.close()

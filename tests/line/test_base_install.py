@@ -24,6 +24,7 @@ NEED_TEACH = (
 NEED_ANOTHER_EXTRA = (  # openvino, int8, review, tensorrt, tensorrt-rtx
     "pipeline/review/api.py",
     "pipeline/review/origin.py",
+    "pipeline/review/pages/",
     *(f"engines/runtimes/{name}.py" for name in ("openvino", "tensorrt", "tensorrt_rtx")),
     *(f"engines/graphs/{name}.py" for name in ("half", "int8", "ranges", "rewriting", "surgery", "work")),
 )

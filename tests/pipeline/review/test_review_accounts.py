@@ -58,6 +58,19 @@ def test_a_log_in_lasts_until_log_out_idleness_or_its_longest(desk):
         desk.log_in("nobody", PASSWORD)
 
 
+def test_what_a_page_fetches_by_itself_keeps_nobody_logged_in(desk):
+    desk.accounts.add("root", "eve", Role.QUALITY, PASSWORD)
+    session, long_ago = desk.log_in("eve", PASSWORD), ago(minutes=59)
+    changed(desk, f"UPDATE log_ins SET seen = '{long_ago}'")
+    assert desk.session(session.secret, click=False).person == session.person and seen(desk) == long_ago
+    assert desk.session(session.secret).person == session.person and seen(desk) > ago(minutes=1)
+
+
+def seen(desk: Desk) -> str:
+    with desk.accounts.audit.database.reading() as session:
+        return session.scalars(select(LogIn.seen)).one()
+
+
 def test_so_many_wrong_passwords_lock_the_account_for_a_while_whatever_comes_then(desk):
     desk.accounts.add("root", "eve", Role.OPERATOR, PASSWORD)
     for _ in range(3):

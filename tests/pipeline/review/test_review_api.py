@@ -34,7 +34,7 @@ class Web:
         self.store = filled(self.line, drawn(100))
         keep(self.line, self.store, REJECT)
         self.desk = Desk(self.line)
-        self.served = Served(self.line, self.desk)
+        self.served = Served(self.line, self.desk, pages=False)
 
     def __enter__(self) -> "Web":
         self.served.__enter__()
@@ -209,7 +209,7 @@ def test_an_address_that_is_taken_is_one_line(web, tmp_path):
     line = config(tmp_path, review={"port": web.desk.settings.port})
     filled(line, []).close()
     desk = Desk(line)
-    with pytest.raises(StageError, match="name a free port"), Served(line, desk):
+    with pytest.raises(StageError, match="name a free port"), Served(line, desk, pages=False):
         pass
     desk.close()
 
