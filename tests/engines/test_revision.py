@@ -19,7 +19,8 @@ def scaled(value):
 NO_PARTS = {
     "build": "names and derives engines; a derived graph is in the engine's key", "card_feed": "counts on cards alone",
     "certificate": "", "contents": "reads files, which are hashed", "cpu": "in the engine's key", "errors": "",
-    "graphs": "", "grid": "integrity", "laps": "a stopwatch", "integrity": "checked before", "integrity_limits": "", "manifest": "states",
+    "graphs": "", "grid": "integrity", "integrity": "checked before", "integrity_limits": "", "laps": "a stopwatch",
+    "manifest": "states",
     "plugins": "finds files", "recipe": "reads what is hashed", "reference": "integrity", "runtimes": "a contract",
     "selfcontained": "refuses", "settings": "", "signature": "integrity",
 }  # fmt: skip
