@@ -26,13 +26,14 @@ SOON_MS = 30_000
 class Served:
     """`takt review` on a line file, until the context is left."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, nice: int = 0) -> None:
         settings = load(file).review or ReviewConfig()
+        self._nice = nice
         self.file, self.address = file, f"http://127.0.0.1:{settings.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
+        command = ["nice", "-n", str(self._nice), sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
         self._until_it_answers()
