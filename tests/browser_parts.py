@@ -13,12 +13,17 @@ from typing import Any, Self
 
 import httpx
 from line.toy_line import free_port
-from review_parts import config, drawn, filled, keep, row
+from review_parts import config, drawn, filled, keep, row, token_of
 
 from pipeline.config import LineConfig, ReviewConfig, load
+from pipeline.review.desk import Desk
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]  # no sandbox: as root there is none
+PASSWORD = "correct horse"
+REJECTED = [number for number, plain in enumerate(drawn(300)) if plain["outcome"] == "REJECT" and not plain["fault"]]
+PICTURED = REJECTED[-6:]  # the newest, with pictures
+SAMPLED = 298
 START_S = 60
 SOON_MS = 30_000
 
@@ -139,3 +144,33 @@ def browser() -> Iterator[Any]:
             yield opened
         finally:
             opened.close()
+
+
+# --- what tests ask of a page ---
+
+
+def opened(page: Any, station: Station, number: int) -> Any:
+    """The panel's page with its pictures drawn."""
+    page.goto(f"{station.address}/panel/{token_of(number)}")
+    drawn_of(page, number)
+    return page
+
+
+def drawn_of(page: Any, number: int) -> None:
+    page.wait_for_selector(f'.viewer[data-ready="{token_of(number)}"]:not([data-shown=""])')
+
+
+def says(page: Any, selector: str, words: str) -> None:
+    page.locator(selector).filter(has_text=words).first.wait_for()
+
+
+def votes(desk: Desk, number: int) -> list[tuple[str, str, str, bool]]:
+    return [(vote.by, vote.finding, vote.code, vote.undone) for vote in desk.panel(token_of(number)).votes]
+
+
+def shown(page: Any, name: str) -> str:
+    return page.locator(".viewer").get_attribute(f"data-{name}")
+
+
+def until(page: Any, name: str, value: str) -> None:
+    page.wait_for_selector(f'.viewer[data-{name}="{value}"]')
