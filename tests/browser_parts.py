@@ -13,12 +13,17 @@ from typing import Any, Self
 
 import httpx
 from line.toy_line import free_port
-from review_parts import config, drawn, filled, keep, row
+from review_parts import config, drawn, filled, keep, row, token_of
 
 from pipeline.config import LineConfig, ReviewConfig, load
+from pipeline.review.desk import Desk
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]  # no sandbox: as root there is none
+PASSWORD = "correct horse"
+REJECTED = [number for number, plain in enumerate(drawn(300)) if plain["outcome"] == "REJECT" and not plain["fault"]]
+PICTURED = REJECTED[-6:]  # the newest, with pictures
+SAMPLED = 298
 START_S = 60
 SOON_MS = 30_000
 
@@ -26,13 +31,14 @@ SOON_MS = 30_000
 class Served:
     """`takt review` on a line file, until the context is left."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, nice: int = 0) -> None:
         settings = load(file).review or ReviewConfig()
+        self._nice = nice
         self.file, self.address = file, f"http://127.0.0.1:{settings.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
+        command = ["nice", "-n", str(self._nice), sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
         self._until_it_answers()
@@ -138,3 +144,33 @@ def browser() -> Iterator[Any]:
             yield opened
         finally:
             opened.close()
+
+
+# --- what tests ask of a page ---
+
+
+def opened(page: Any, station: Station, number: int) -> Any:
+    """The panel's page with its pictures drawn."""
+    page.goto(f"{station.address}/panel/{token_of(number)}")
+    drawn_of(page, number)
+    return page
+
+
+def drawn_of(page: Any, number: int) -> None:
+    page.wait_for_selector(f'.viewer[data-ready="{token_of(number)}"]:not([data-shown=""])')
+
+
+def says(page: Any, selector: str, words: str) -> None:
+    page.locator(selector).filter(has_text=words).first.wait_for()
+
+
+def votes(desk: Desk, number: int) -> list[tuple[str, str, str, bool]]:
+    return [(vote.by, vote.finding, vote.code, vote.undone) for vote in desk.panel(token_of(number)).votes]
+
+
+def shown(page: Any, name: str) -> str:
+    return page.locator(".viewer").get_attribute(f"data-{name}")
+
+
+def until(page: Any, name: str, value: str) -> None:
+    page.wait_for_selector(f'.viewer[data-{name}="{value}"]')

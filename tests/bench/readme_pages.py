@@ -19,7 +19,7 @@ from browser_parts import Served, browser  # noqa: E402
 
 DOCS = TESTS.parent / "docs"
 SIZE = {"width": 1500, "height": 940}
-WIDTH = 1100  # of a picture in the README
+WIDTH = 1000  # of a picture in the README
 PANELS = 150
 FINDINGS = (("defective", "scratch"), ("defective", "dust"), ("good", ""), ("defective", "stain"), ("lab", ""))
 

@@ -1,121 +1,22 @@
-"""The pages in a real browser: what people press, and what they then see."""
+"""The pages in a real browser: deciding and looking at a panel."""
 
-import csv
-import io
-import sqlite3
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browser_parts import SOON_MS, Station, arriving, browser
-from review_parts import drawn, token_of
-
-from pipeline.review.desk import Desk
-from pipeline.review.facts import Filter, Role
+from browser_parts import PASSWORD, PICTURED, REJECTED, SAMPLED, drawn_of, opened, says, shown, until, votes
+from review_parts import token_of
 
 pytest.importorskip("nicegui", reason="needs the extra [review]")
 pytest.importorskip("playwright", reason="needs the extra [dev]")
 pytestmark = pytest.mark.alone
 
-PASSWORD = "correct horse"
-ROLES = {"eve": Role.OPERATOR, "quinn": Role.QUALITY, "lou": Role.OPERATOR}
-REJECTED = [number for number, row in enumerate(drawn(300)) if row["outcome"] == "REJECT" and not row["fault"]]
-PICTURED = REJECTED[-6:]  # the newest, with pictures
-SAMPLED = 298
-READER = """(text) => { for (const key of [...text, "Enter"])
-    document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })) }"""  # faster than people type
 OPEN, DECIDED = "○ to be decided", "✖ reject confirmed"
-
-
-@pytest.fixture(scope="module")
-def station(tmp_path_factory) -> Iterator[Station]:
-    """300 panels; who calls a reject good needs the role quality."""
-    station = Station(tmp_path_factory.mktemp("station"), overrule_role="quality", lock_after=3)
-    for number in PICTURED:
-        station.keep(number)
-    station.keep(SAMPLED, "sample")
-    desk = Desk(station.line)
-    for name, role in ROLES.items():
-        desk.accounts.add("root", name, role, PASSWORD)
-    desk.close()
-    with station:
-        yield station
-
-
-@pytest.fixture(scope="module")
-def desk(station) -> Iterator[Desk]:
-    """What the store says, without the pages."""
-    desk = Desk(station.line)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def fresh(chromium, station) -> Iterator[Any]:
-    """A page of somebody who is not logged in. It asks nobody but the station, and no script of it fails."""
-    context = chromium.new_context(viewport={"width": 1600, "height": 1000})
-    context.set_default_timeout(SOON_MS)
-    page, asked, failed = context.new_page(), [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    yield page
-    context.close()
-    own = (station.address, station.address.replace("http", "ws"), "blob:", "data:")
-    assert [url for url in asked if not url.startswith(own)] == [] and failed == []
-
-
-@pytest.fixture
-def logged_in(fresh, station) -> Callable[[str], Any]:
-    def logged_in(name: str) -> Any:
-        fresh.context.add_cookies([station.cookie(name, PASSWORD)])
-        return fresh
-
-    return logged_in
-
-
-@pytest.fixture
-def page(logged_in) -> Any:
-    """Quinn's, of the role quality."""
-    return logged_in("quinn")
-
-
-def opened(page: Any, station: Station, number: int) -> Any:
-    """The panel's page with its pictures drawn."""
-    page.goto(f"{station.address}/panel/{token_of(number)}")
-    drawn_of(page, number)
-    return page
-
-
-def drawn_of(page: Any, number: int) -> None:
-    page.wait_for_selector(f'.viewer[data-ready="{token_of(number)}"]:not([data-shown=""])')
-
-
-def says(page: Any, selector: str, words: str) -> None:
-    page.locator(selector).filter(has_text=words).first.wait_for()
-
-
-def votes(desk: Desk, number: int) -> list[tuple[str, str, str, bool]]:
-    return [(vote.by, vote.finding, vote.code, vote.undone) for vote in desk.panel(token_of(number)).votes]
-
-
-def shown(page: Any, name: str) -> str:
-    return page.locator(".viewer").get_attribute(f"data-{name}")
-
-
-def until(page: Any, name: str, value: str) -> None:
-    page.wait_for_selector(f'.viewer[data-{name}="{value}"]')
 
 
 # --- deciding ---
 
 
-def test_logged_in_decided_and_gone_on_by_keyboard_alone(fresh, station, desk):
+def test_logged_in_decided_and_gone_on_by_keyboard_alone(fresh, station, own_desk):
     fresh.goto(f"{station.address}/")
     fresh.wait_for_url("**/login?next=%2F")
     fresh.keyboard.type("quinn")
@@ -135,8 +36,8 @@ def test_logged_in_decided_and_gone_on_by_keyboard_alone(fresh, station, desk):
     fresh.keyboard.press("Escape")
     fresh.keyboard.press("r")
     says(fresh, "#standing", f"{DECIDED} scratch")
-    assert votes(desk, PICTURED[-1]) == [("quinn", "defective", "scratch", False)]
-    assert desk.panel(token_of(PICTURED[-1])).votes[0].comment == "long one"
+    assert votes(own_desk, PICTURED[-1]) == [("quinn", "defective", "scratch", False)]
+    assert own_desk.panel(token_of(PICTURED[-1])).votes[0].comment == "long one"
     fresh.keyboard.press("j")
     drawn_of(fresh, PICTURED[-2])
     says(fresh, "#standing", OPEN)
@@ -147,35 +48,35 @@ def test_logged_in_decided_and_gone_on_by_keyboard_alone(fresh, station, desk):
     )  # decided: no more on top
 
 
-def test_an_overruled_panel_can_be_taken_back(page, station, desk):
+def test_an_overruled_panel_can_be_taken_back(page, station, own_desk):
     opened(page, station, PICTURED[-3])
     page.keyboard.press("o")
     says(page, "#standing", "✔ good: overruled")
     page.keyboard.press("u")
     says(page, "#standing", OPEN)
-    assert votes(desk, PICTURED[-3]) == [("quinn", "good", "", True)]
+    assert votes(own_desk, PICTURED[-3]) == [("quinn", "good", "", True)]
 
 
-def test_no_key_that_moves_decides(page, station, desk):
+def test_no_key_that_moves_decides(page, station, own_desk):
     opened(page, station, PICTURED[-4])
     for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "-", "2", "n", "b", "m", "Shift+Digit2"):
         page.keyboard.press(key)
         page.wait_for_timeout(70)  # as people press them: what types faster is a bar-code reader
     says(page, ".status", "dust")
-    assert votes(desk, PICTURED[-4]) == [] and page.url.endswith(token_of(PICTURED[-4]))
+    assert votes(own_desk, PICTURED[-4]) == [] and page.url.endswith(token_of(PICTURED[-4]))
 
 
-def test_who_may_not_is_told_so(logged_in, station, desk):
+def test_who_may_not_is_told_so(logged_in, station, own_desk):
     page = opened(logged_in("eve"), station, PICTURED[-4])
     page.keyboard.press("o")
     says(page, ".alarm", "needs the role quality")
-    assert votes(desk, PICTURED[-4]) == []
+    assert votes(own_desk, PICTURED[-4]) == []
     page.click("#lab")
     says(page, "#standing", "at the lab")
     assert page.locator(".alarm").inner_text() == ""
 
 
-def test_a_sampled_pass_can_have_escaped(page, station, desk):
+def test_a_sampled_pass_can_have_escaped(page, station, own_desk):
     page.goto(f"{station.address}/?queue=sample")
     page.click(f'a.card[data-token="{token_of(SAMPLED)}"]')
     drawn_of(page, SAMPLED)
@@ -183,10 +84,10 @@ def test_a_sampled_pass_can_have_escaped(page, station, desk):
     says(page, "#standing", "defective: escaped")
 
 
-def test_what_another_person_says_appears(page, station, desk):
+def test_what_another_person_says_appears(page, station, own_desk):
     opened(page, station, PICTURED[-5])
-    person = desk.session(station.cookie("eve", PASSWORD)["value"]).person
-    desk.decide(person, token_of(PICTURED[-5]), wish("dent"))
+    person = own_desk.session(station.cookie("eve", PASSWORD)["value"]).person
+    own_desk.decide(person, token_of(PICTURED[-5]), wish("dent"))
     says(page, "#standing", f"{DECIDED} dent")
 
 
@@ -251,10 +152,10 @@ def test_grey_levels_are_for_looking_alone(page, station):
     page.wait_for_function("!document.querySelector('.pane canvas').style.filter")
 
 
-def test_everything_that_is_known_of_a_panel_is_there(page, station, desk):
+def test_everything_that_is_known_of_a_panel_is_there(page, station, own_desk):
     opened(page, station, PICTURED[-6])
     aside = page.locator("aside").inner_text()
-    panel = desk.panel(token_of(PICTURED[-6]))
+    panel = own_desk.panel(token_of(PICTURED[-6]))
     for words in (
         "0.9000",
         "0.5000",
@@ -284,130 +185,3 @@ def test_everybody_may_choose_other_keys(page, station):
     drawn_of(page, PICTURED[-6])
     page.keyboard.press("y")
     until(page, "mode", "heat")
-
-
-# --- finding ---
-
-
-def test_a_panel_is_found_by_its_bar_code(page, station):
-    page.goto(station.address)
-    page.wait_for_selector("a.card")
-    page.fill("#find", "nobody")
-    page.keyboard.press("Enter")
-    says(page, ".status", "no panel is named nobody")
-    page.fill("#find", f"P{PICTURED[-1]:06d}")
-    page.keyboard.press("Enter")
-    drawn_of(page, PICTURED[-1])
-
-
-def test_a_bar_code_reader_opens_a_panel_and_decides_nothing(page, station, desk):
-    station.add(arriving(900, panel_id="OUROLL1"))
-    opened(page, station, PICTURED[-6])
-    page.evaluate(READER, "OUROLL1")
-    says(page, "h1", "OUROLL1")
-    assert votes(desk, PICTURED[-6]) == [] and votes(desk, 900) == []
-
-
-def test_panels_arrive_by_themselves_and_the_focus_stays(page, station):
-    page.goto(station.address)
-    page.wait_for_selector("a.card")
-    page.wait_for_function("window.socket?.connected")
-    page.keyboard.press("j")
-    held = page.evaluate("document.activeElement.dataset.token")
-    station.add(arriving(901, panel_id="<b>bold</b>"))
-    says(page, "a.card", "<b>bold</b>")  # a bar code is never a tag
-    assert page.evaluate("document.activeElement.dataset.token") == held
-
-
-def test_filters_narrow_and_stand_in_the_address(page, station, desk):
-    page.goto(station.address)
-    page.wait_for_selector("a.card")
-    page.wait_for_function("window.socket?.connected")
-    page.select_option("#cause", "LATE")
-    page.wait_for_url("**cause=LATE**")
-    late = len(desk.queue(Filter(cause="LATE"), None, 50).rows)
-    page.wait_for_function(f"document.querySelectorAll('a.card').length === {late}")
-    page.reload()
-    page.wait_for_function(f"document.querySelectorAll('a.card').length === {late}")
-    page.select_option("#cause", "")
-    page.select_option("#decision", "finding good")
-    page.wait_for_url("**finding=good**")
-
-
-# --- the shift and the line ---
-
-
-def test_the_shift_counts_with_denominators(page, station, desk):
-    page.goto(f"{station.address}/shift")
-    page.wait_for_selector("#totals")
-    page.wait_for_selector(".chart svg")
-    panels = len(desk.queue(Filter(queue="all"), None, 1000).rows)
-    assert panels >= 300 and f"Panels\n{panels}" in page.locator("#totals").inner_text()
-    rates = page.locator(".content").inner_text()
-    assert "95 % sure" in rates and "sampled passes that people decided" in rates
-    answer = page.request.get(station.address + page.locator("#csv").get_attribute("href"))
-    assert len(list(csv.DictReader(io.StringIO(answer.text())))) == panels
-
-
-def test_the_live_page_names_every_process(page, station):
-    page.goto(f"{station.address}/live")
-    says(page, ".content", "plc_bridge")
-    says(page, ".content", "not running")
-
-
-# --- doors ---
-
-
-def test_who_guesses_is_locked_out(fresh, station):
-    fresh.goto(f"{station.address}/login")
-    for password in ("wrong one", "wrong two", "wrong three", PASSWORD):
-        fresh.fill("input[name=name]", "lou")
-        fresh.fill("input[name=password]", password)
-        with fresh.expect_response("**/api/session") as answer:
-            fresh.keyboard.press("Enter")
-        assert answer.value.status == 403
-        says(fresh, "#log-in-said", "locked for now")
-    assert fresh.url.endswith("/login")
-
-
-def test_after_logging_out_nothing_is_shown(page, station):
-    page.goto(station.address)
-    page.wait_for_selector("a.card")
-    page.click("text=Log out")
-    page.wait_for_url("**/login")
-    page.goto(f"{station.address}/panel/{token_of(PICTURED[-1])}")
-    page.wait_for_url("**/login?next=**")
-    assert page.locator("a.card, .viewer").count() == 0
-
-
-def test_a_store_that_goes_away_comes_back_by_itself(page, station):
-    page.goto(station.address)
-    page.wait_for_selector("a.card")
-    with sqlite3.connect(station.store.place.file, timeout=20) as store:
-        store.execute("ALTER TABLE reviews RENAME TO away")
-    says(page, ".away", "The store is away")
-    with sqlite3.connect(station.store.place.file, timeout=20) as store:
-        store.execute("ALTER TABLE away RENAME TO reviews")
-    page.wait_for_selector(".away", state="hidden")
-    station.add(arriving(902, panel_id="BACK"))
-    says(page, "a.card", "BACK")
-    store.close()
-
-
-# --- for everybody ---
-
-
-@pytest.mark.parametrize(("path", "ready"), [("/", "a.card"), ("/shift", ".chart svg"), ("/login", "form"), (None, "")])
-def test_nothing_serious_stands_in_anybodys_way(page, station, path, ready):
-    from axe_playwright_python.sync_playwright import Axe
-
-    if path == "/login":
-        page.context.clear_cookies()
-    if path is None:
-        opened(page, station, PICTURED[-1])
-    else:
-        page.goto(station.address + path)
-        page.wait_for_selector(ready)
-    found = Axe().run(page).response["violations"]
-    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == []
