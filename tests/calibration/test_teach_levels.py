@@ -59,6 +59,7 @@ def teach_until(request: train.Request, phase: str | None) -> tuple[list[str], t
         return told, None
 
 
+@pytest.mark.slow
 def test_levels_are_chosen_once_and_told_in_manifest_and_report(weights: Path, tmp_path: Path) -> None:
     panels, out = PanelSet(write_set(tmp_path / "toys")), tmp_path / "recipe"
     request = train.Request(panels, out, "mixed_teacher", SHORT, weights, folds=2)

@@ -209,6 +209,7 @@ def log_of(line: Line, stage: str) -> str:
     return (line.config.state / "logs" / f"{stage}.log").read_text()
 
 
+@pytest.mark.slow
 def test_two_wishes_one_after_the_other(start: Callable[..., Line], recipe: Path, strict: Path, tmp_path: Path) -> None:
     other = with_limit(recipe, tmp_path / "other", 41 / 255)
     line = start(conveyor=ENDLESS, supervisor=PATIENT)
@@ -224,6 +225,7 @@ def test_two_wishes_one_after_the_other(start: Callable[..., Line], recipe: Path
     assert_each_by_its_triggers(line, killed=True)
 
 
+@pytest.mark.slow
 def test_wishes_that_cannot_be_read_change_nothing_and_are_said(start: Callable[..., Line], strict: Path) -> None:
     line = start(conveyor=ENDLESS)
     line.until_all_up()
@@ -241,6 +243,7 @@ def test_wishes_that_cannot_be_read_change_nothing_and_are_said(start: Callable[
     assert_each_by_its_triggers(line)
 
 
+@pytest.mark.slow
 def test_what_was_asked_for_while_the_line_stood_still_is_used_from_its_start(
     start: Callable[..., Line], line_file: Callable[..., Path], recipe: Path, strict: Path
 ) -> None:

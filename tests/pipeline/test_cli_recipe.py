@@ -209,6 +209,7 @@ def test_zones_given_later_need_no_teaching(taught: tuple[Path, dict], panel_set
     assert "set anew" in (changed.path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_some_channels_and_a_part_of_the_panel_can_be_taught(panel_set: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra [teach]")
     shutil.copytree(panel_set, tmp_path / "set")

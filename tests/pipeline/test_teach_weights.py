@@ -45,6 +45,7 @@ def teach(panels: Path, *options: object) -> None:
     CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_without_weights_the_teacher_that_ships_teaches(tmp_path: Path) -> None:
     look = Look(height=64, width=64, bezel_px=2)
     channels = ("bright_surface", "dark_left_pixel")
