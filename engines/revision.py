@@ -31,7 +31,8 @@ PARTS = (
     "tiles",
     "zones",
 )
-CARD_PARTS = ("card_feed", "kernels", "lanes", "models", "plans", "preprocess")  # besides, of runtimes on cards
+# Besides, of runtimes on cards.
+CARD_PARTS = ("card_feed", "kernels", "lanes", "models", "plans", "preprocess", "tensor_runtime")
 ON_CARDS = ("tensorrt", "tensorrt_rtx", "torch_cuda")
 LIBRARIES = ("numpy", "opencv-python-headless", "opencv-python")  # either of the last two
 
