@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import card_feed, runtimes
+from engines import runtimes
 from engines.build import engine_key, source_of
 from engines.decide import Finding, decide, with_channels
 from engines.errors import EngineError
@@ -290,6 +290,8 @@ def _feeding(
     """Past the host where the network lies on a card; None: by the host."""
     if not getattr(network, "lanes", ()):
         return nullcontext()
+    from engines import card_feed  # brings the kernel and what binds it, which no other line needs
+
     gather = Gather(len(manifest.channels), manifest.geometry, manifest.dtype)
     return card_feed.opened(cast(CardNetwork, network), gather, calibration, manifest.dtype, kept)
 
