@@ -1,7 +1,9 @@
 """Settings from outside as checked models; a mistake is one line that names the key and the nearest spelling."""
 
+import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +19,16 @@ def checked(model: type[Model], raw: Mapping[str, Any], where: str, error: type[
         return model.model_validate(raw)
     except ValidationError as invalid:
         raise error(f"{where}: {explain(invalid, model)}") from None
+
+
+def read_toml(path: Path, where: str, error: type[TaktError] = UsageError) -> dict[str, Any]:
+    """What the TOML file `path` says, or an `error` of one line that begins with `where`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as failed:
+        raise error(f"{where}: cannot be read: {failed.strerror or failed}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as invalid:
+        raise error(f"{where}: not a TOML file: {invalid}") from None
 
 
 def explain(invalid: ValidationError, model: type[BaseModel]) -> str:

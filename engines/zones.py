@@ -5,7 +5,6 @@ by the rule that the recipe states (`Part`); so zones need no export, and every 
 """
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from engines.errors import UsageError
-from engines.settings import checked
+from engines.settings import checked, read_toml
 
 FINE = 4  # points a cell and direction, of which half must be inspected
 COVERAGE = 512  # points a direction, for the share of a panel
@@ -89,13 +88,7 @@ def read(path: Path) -> Zones:
     Raises:
         UsageError: the file cannot be read, or says no zones.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file: {error}") from None
-    return zones_of(raw, str(path))
+    return zones_of(read_toml(path, str(path)), str(path))
 
 
 def zones_of(raw: Mapping[str, Any], where: str) -> Zones:

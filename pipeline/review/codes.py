@@ -9,14 +9,13 @@ code = "SCR-POL"
 text = "scratch in the polariser"
 """
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from engines.settings import checked
+from engines.settings import checked, read_toml
 from pipeline.errors import ConfigError
 from pipeline.review.facts import Code
 
@@ -46,13 +45,9 @@ def read(path: Path | None) -> list[Code]:
     """
     if path is None:
         return [Code(code=name, text=name, key=str(at + 1)) for at, name in enumerate(SHIPPED)]
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"review.codes: {path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"review.codes: {path}: not a TOML file: {error}") from None
-    tree = [_code(one) for one in checked(_Tree, raw, f"review.codes: {path}", ConfigError).codes]
+    where = f"review.codes: {path}"
+    raw = read_toml(path, where, ConfigError)
+    tree = [_code(one) for one in checked(_Tree, raw, where, ConfigError).codes]
     _check_once([one.code for one in flat(tree)], f"{path}: code")
     _check_once([one.key for one in flat(tree) if one.key], f"{path}: key")
     if "good" in {one.code for one in flat(tree)}:
