@@ -16,12 +16,18 @@ def grey(frame: NDArray) -> NDArray[np.uint8]:
     return np.clip(stretched, 0, 255).astype(np.uint8)
 
 
+def level(map: NDArray[np.float32], pixel_limit: float) -> NDArray[np.uint8]:
+    """How hot each cell of a map [h, w] is: 0 to 255 at `FULL` times the limit, and where it is not a number."""
+    hottest = FULL * pixel_limit
+    share = np.clip(np.nan_to_num(map, nan=hottest) / max(hottest, 1e-9), 0, 1)
+    return (share * 255).astype(np.uint8)
+
+
 def heat(frame: NDArray, map: NDArray[np.float32], pixel_limit: float) -> NDArray[np.uint8]:
     """Frame [H, W] under its map [h, w], in colour: [H, W, 3], blue, green, red."""
     size = (frame.shape[1], frame.shape[0])
-    share = np.clip(map / max(FULL * pixel_limit, 1e-9), 0, 1)
-    level = cv2.resize((share * 255).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)
+    shown = cv2.resize(level(map, pixel_limit), size, interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap(shown, cv2.COLORMAP_INFERNO)
     under = cv2.cvtColor(grey(frame), cv2.COLOR_GRAY2BGR)
     return np.asarray(cv2.addWeighted(under, 1 - HEAT_SHARE, colours, HEAT_SHARE, 0), np.uint8)
 

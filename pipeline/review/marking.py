@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration import overlay
 from engines.decide import decide
 from engines.manifest import Manifest, Tiles
 from engines.scoring import Scoring
 
-HOTTEST = 1.5  # times the pixel limit is the hottest colour
 OUTLINED_PX = 1024  # the longer side at which outlines are drawn: finer ones cost time and show no more
 Size = tuple[int, int]
 Polygon = list[tuple[int, int]]
@@ -49,9 +49,8 @@ def _enlarged(points: NDArray, size: Size, small: Size) -> Polygon:
 
 
 def heat(map: NDArray[np.float32], limit: float) -> bytes:
-    """A PNG [h, w] in colour: from transparent at 0 to the hottest at 1.5 times the pixel limit."""
-    share = np.clip(np.nan_to_num(map, nan=HOTTEST * limit) / max(HOTTEST * limit, 1e-9), 0, 1)
-    level = (share * 255).astype(np.uint8)
+    """A PNG [h, w] in colour: transparent at 0, the hottest as `overlay.level` has it."""
+    level = overlay.level(map, limit)
     colours = cv2.cvtColor(np.asarray(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)), cv2.COLOR_BGR2BGRA)
     colours[:, :, 3] = level
     return cv2.imencode(".png", colours)[1].tobytes()
