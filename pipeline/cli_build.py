@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from calibration.derivation import calibrating, judging
-from calibration.panels import PanelSet
 from engines import derivation
 from engines import recipe as recipes
 from engines.cache import Choice
@@ -48,6 +46,9 @@ def build(
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
 ) -> None:
     """Build an engine and certify it. Exit status 1 where it is refused, with the reason."""
+    from calibration.derivation import calibrating, judging
+    from calibration.panels import PanelSet
+
     config = load(line) if line else None
     choices = choices_of(config) if config else [Choice(runtime, precision, threads, max_batch)]
     loaded = load_recipe(config, recipe) if config else recipes.load(recipe)

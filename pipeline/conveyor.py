@@ -5,7 +5,7 @@ import threading
 from pipeline.bus import Bus
 from pipeline.config import LineConfig
 from pipeline.devices import conveyor_settings
-from pipeline.plcs.simulated import Conveyor
+from pipeline.plcs.simulated.conveyor import Conveyor
 from pipeline.stage import Life
 
 TURN_S = 0.1

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter, deque
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from pipeline.claim import claim
 from pipeline.config import LineConfig
 from pipeline.errors import ConfigError, StageError
 from pipeline.evidence import pool_shape, pools
+from pipeline.fork_server import Child, ForkServer, Order
 from pipeline.frames import create_ring, remove_ring
 from pipeline.log import last_words, logger, output_file, tail
 from pipeline.messages import Health
@@ -51,7 +51,7 @@ class Running:
     """One process of the table."""
 
     stage: Stage
-    process: subprocess.Popen[bytes]
+    process: Child
     since_s: float
     restarts: Restarts
     proven: bool = False  # it, or one before it, has been up: its fall is no mistake in the line file
@@ -67,8 +67,11 @@ class Supervisor:
         StageError: a stage did not start, or came down more often than the settings allow.
     """
 
-    def __init__(self, config: LineConfig) -> None:
+    def __init__(self, config: LineConfig, forks: ForkServer | None = None) -> None:
+        """`forks` of the caller's make the processes, else some of its own."""
         self.config = config
+        self._forks = forks or ForkServer()
+        self._own_forks = forks is None
         self.running: dict[str, Running] = {}
         self.restarted: Counter[str] = Counter()
         self.metrics = Metrics(config.station, SUPERVISOR, SUPERVISOR)
@@ -82,6 +85,8 @@ class Supervisor:
             self._logs.mkdir(exist_ok=True)
             self._stack.callback(self._clean)
             self._clean()
+            if self._own_forks:
+                self._stack.enter_context(self._forks)
             self._prepare()
             self._stack.callback(self.stop)
             bus = self._stack.enter_context(Bus("supervisor"))
@@ -153,15 +158,12 @@ class Supervisor:
         process, now = self._spawn(stage), time.monotonic()
         self.running[stage.name] = Running(stage, process, now, restarts, proven, heard_s=now)
 
-    def _spawn(self, stage: Stage) -> subprocess.Popen[bytes]:
+    def _spawn(self, stage: Stage) -> Child:
         output = output_file(self.config.state, stage.name)
         output.write_bytes(b"")
-        python = [sys.executable, "-X", "faulthandler"]  # also a crash of a library leaves a trace
-        command = [*python, "-m", "pipeline.stage", stage.name, os.fspath(self._run_file), str(os.getpid())]
-        with output.open("ab") as stream:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
-            )
+        modules = [stage.module] if stage.needed else []  # what the line can do without is no part of the others
+        order = Order(stage.name, os.fspath(self._run_file), os.fspath(output), os.getpid(), modules)
+        return self._forks.start(order)
 
     def _bounds(self) -> Restarts:
         bounds = self.config.supervisor

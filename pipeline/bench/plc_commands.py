@@ -23,7 +23,6 @@ from pipeline.devices import conveyor_settings
 from pipeline.errors import PlcError, UsageError
 from pipeline.figures import write_json, write_text
 from pipeline.plcs import Plc, ProbingPlc
-from pipeline.plcs.simulated import Conveyor
 
 LISTEN_S = 10.0
 
@@ -88,6 +87,8 @@ def _conveyor(config: LineConfig) -> Iterator[None]:
     if config.conveyor is None:
         yield
         return
+    from pipeline.plcs.simulated.conveyor import Conveyor
+
     record = config.state / "plc_probe_record.jsonl"
     whole = {"panels": 0, "record": record, "wires": (), "skip_seqs": frozenset(), "unacknowledged_seqs": frozenset()}
     stop, failed = threading.Event(), []

@@ -34,7 +34,8 @@ from pipeline.devices import record_path
 from pipeline.engine_room import build_all
 from pipeline.messages import Health
 from pipeline.plcs import registers
-from pipeline.plcs.simulated import Settings, run_simulated_plc
+from pipeline.plcs.simulated import Settings
+from pipeline.plcs.simulated.conveyor import run_simulated_plc
 from pipeline.stages import stages
 
 TAKT_MS, WINDOW_MS = 50, 200

@@ -6,12 +6,13 @@ The call that finds the file of that kind's name below `TAKT_HANGS` takes it awa
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from engines.runtimes import Network, Source, onnxruntime
 from pipeline.cameras import Exposure, simulated
+from pipeline.errors import PlcError
 from pipeline.plcs import PlcImage, modbus
 
 DISTRIBUTION = """\
@@ -92,7 +93,8 @@ class HangingPlcs:
     @contextmanager
     def connect(settings: modbus.Settings) -> Iterator[_Plc]:
         plc = _Plc(settings)
-        plc.reconnect()
+        with suppress(PlcError):  # as the driver does: a PLC that is not there yet is waited for
+            plc.reconnect()
         try:
             yield plc
         finally:

@@ -1,12 +1,14 @@
 """The real processes of a line with simulated devices, and what a test does to them."""
 
+import atexit
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from pymodbus.client import ModbusTcpClient
 
 from pipeline.config import LineConfig, load
 from pipeline.devices import record_path
+from pipeline.fork_server import ForkServer
 from pipeline.frames import SHARED
 from pipeline.ledger import ledger_files, read_lines
 from pipeline.plcs import LineStatus, registers
 from pipeline.recount import Count, recount
 from pipeline.supervisor import Supervisor
 
+FORK_SERVERS = ExitStack()
+atexit.register(FORK_SERVERS.close)
 PATIENCE_S = 40.0  # shared machines stall; a condition that holds is noticed at once
 LAGGING = {"NOT_CAPTURED", "UNROUTABLE", "INCOMPLETE", "ASSOCIATION", "LATE"}  # the faults of a machine that stalls
 
@@ -135,11 +140,22 @@ def passed(row: dict[str, Any]) -> bool:
     return row["ack_code"] == 1
 
 
+def fork_server() -> ForkServer:
+    """One for all lines of this process; another where the environment that stages see is another."""
+    seen = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return _fork_server(frozenset(seen.items()))
+
+
+@cache
+def _fork_server(environment: frozenset[tuple[str, str]]) -> ForkServer:
+    return FORK_SERVERS.enter_context(ForkServer())
+
+
 @contextmanager
 def running(path: Path) -> Iterator[Line]:
     """The line of a line file, from a start to an end in order; nothing of it may be left then."""
     config = load(path)
-    with Supervisor(config) as supervisor:
+    with Supervisor(config, fork_server()) as supervisor:
         yield Line(config, supervisor)
     assert leftovers(config) == []
 
@@ -151,15 +167,15 @@ def leftovers(config: LineConfig) -> list[str]:
     return [*processes(config), *folders, *shared]
 
 
-def processes(config: LineConfig) -> list[str]:
-    """Stages of this line that are running."""
-    run_file = str(config.run_dir / "line.json")
-    found = psutil.process_iter(["cmdline", "status"])
-    return [
-        f"{process.pid} {' '.join(process.info['cmdline'])}"
-        for process in found
-        if run_file in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
-    ]
+def processes(config: LineConfig) -> dict[str, int]:
+    """The stages of this line that are running, with their process ids: their output goes to its logs."""
+    found = {}
+    for process in psutil.process_iter(["status"]):
+        with suppress(OSError):  # it has ended, or is not ours
+            output = Path(f"/proc/{process.pid}/fd/1").readlink()
+            if output.parent == config.state / "logs" and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found[output.stem] = process.pid
+    return found
 
 
 def assert_accounted(config: LineConfig) -> Count:

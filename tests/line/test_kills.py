@@ -114,8 +114,8 @@ def test_ctrl_c_from_a_terminal_reaches_only_the_supervisor(line_file: Callable[
     config = load(path)
     with takt_run(path) as process:
         _until_decided(config, 3)
-        for stage in processes(config):
-            os.kill(int(stage.split()[0]), signal.SIGINT)
+        for pid in processes(config).values():
+            os.kill(pid, signal.SIGINT)
         decided = len(plc_rows(config))
         _until_decided(config, decided + 3)
         process.send_signal(signal.SIGINT)
@@ -132,11 +132,10 @@ def test_the_stages_die_with_the_supervisor_and_the_next_start_tells_the_truth(
     config = load(path)
     with takt_run(path) as process:
         _until_decided(config, 4)
-        inspector = next(int(stage.split()[0]) for stage in processes(config) if " inspector " in stage)
-        os.kill(inspector, signal.SIGSTOP)
+        os.kill(processes(config)["inspector"], signal.SIGSTOP)
         until(lambda: len(ledger_records(config, "trigger")) >= len(plc_rows(config)) + 2, "open panels")
         process.kill()
-        until(lambda: processes(config) == [], "the stages' end")
+        until(lambda: processes(config) == {}, "the stages' end")
     left_open = {record["seq"] for record in counted(config).open.values()}
     assert left_open
     with takt_run(path, "--json", str(tmp_path / "summary.json")) as process:

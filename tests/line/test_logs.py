@@ -153,8 +153,7 @@ def test_the_supervisor_of_takt_run_has_a_log_of_its_own(line_file: Callable[...
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: [row for row in plc_rows(config) if passed(row)])
         until(lambda: '"state": "ready"' in tail(log_file(config.state, "archiver")))
-        [archiver] = [int(row.split()[0]) for row in processes(config) if " archiver " in row]
-        os.kill(archiver, signal.SIGKILL)
+        os.kill(processes(config)["archiver"], signal.SIGKILL)
         until(lambda: "stage fell" in tail(log_file(config.state, "supervisor")))
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=PATIENCE_S)[1].splitlines()

@@ -15,7 +15,8 @@ from harness import Line, assert_accounted, passed
 
 from pipeline.config import LineConfig
 from pipeline.devices import record_path
-from pipeline.plcs.simulated import Settings, run_simulated_plc
+from pipeline.plcs.simulated import Settings
+from pipeline.plcs.simulated.conveyor import run_simulated_plc
 
 
 @contextmanager

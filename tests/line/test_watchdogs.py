@@ -92,7 +92,7 @@ def test_a_network_call_that_never_returns(start: Callable[..., Line], hang: Cal
     old = line.pid("inspector")
     hang("runtime")
     line.until(lambda: plc_status(line.config).state == LineState.ERROR, "Error in the PLC's registers")
-    assert line.text("plc_bridge") == "waiting for inspector"
+    line.until(lambda: line.text("plc_bridge") == "waiting for inspector", "the bridge's word")
     beat = plc_status(line.config).heartbeat
     assert until_pid_changes(line, "inspector", old) > 0
     assert plc_status(line.config).heartbeat == beat
@@ -108,7 +108,7 @@ def test_a_camera_call_that_never_returns(start: Callable[..., Line], hang: Call
     old = line.pid("capture_top")
     hang("camera")
     line.until(lambda: plc_status(line.config).state == LineState.ERROR, "Error in the PLC's registers")
-    assert line.text("plc_bridge") == "waiting for capture_top"
+    line.until(lambda: line.text("plc_bridge") == "waiting for capture_top", "the bridge's word")
     assert until_pid_changes(line, "capture_top", old) > 0
     assert "a call to it does not return" in (line.config.state / "logs" / "capture_top.log").read_text()
     line.until_passing_again()
@@ -166,7 +166,7 @@ def test_a_bridge_that_keeps_falling_ends_in_halted_and_the_plc_reads_it(
     config = load(path)
 
     def bridge() -> int:
-        return next((int(found.split()[0]) for found in processes(config) if " plc_bridge " in found), 0)
+        return processes(config).get("plc_bridge", 0)
 
     with plc_of(config), takt_run(path) as process:
         until(lambda: len(plc_rows(config)) > 2, "panels")
@@ -180,7 +180,7 @@ def test_a_bridge_that_keeps_falling_ends_in_halted_and_the_plc_reads_it(
         assert plc_status(config).state == LineState.HALTED
     assert process.returncode == 3
     assert "plc_bridge fell more than 1 times in 60 s, the line stops in state Halted" in complaints
-    assert processes(config) == []
+    assert processes(config) == {}
 
 
 # --- the standby inspector ---

@@ -5,11 +5,10 @@ system's logic. It is no driver: the bridge talks to it through `pipeline.plcs.m
 
     settings.py    what the conveyor does        rule3.py    when a panel passes (pure)
     line.py        takt, slots, windows (pure)   server.py   the registers on Modbus TCP
-    record.py      what the PLC remembers        conveyor.py the whole, running
+    record.py      what the PLC remembers        conveyor.py the whole, running (imported by whoever runs it)
 """
 
-from pipeline.plcs.simulated.conveyor import Conveyor, run_simulated_plc
 from pipeline.plcs.simulated.rule3 import UNDECIDED, Vision, accepts
 from pipeline.plcs.simulated.settings import Settings
 
-__all__ = ["UNDECIDED", "Conveyor", "Settings", "Vision", "accepts", "run_simulated_plc"]
+__all__ = ["UNDECIDED", "Settings", "Vision", "accepts"]

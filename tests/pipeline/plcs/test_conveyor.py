@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.errors import PlcError
 from pipeline.plcs import PASS_CODE, REJECT_CODE, LineStatus, Plc, Result, modbus, registers
-from pipeline.plcs.simulated import Conveyor, Settings, run_simulated_plc
+from pipeline.plcs.simulated import Settings
+from pipeline.plcs.simulated.conveyor import Conveyor, run_simulated_plc
 from pipeline.simulation import wire
 
 WINDOW_MS = 500
