@@ -1,4 +1,4 @@
-"""Runs one row of the process table; the supervisor calls `python -m pipeline.stage NAME RUN.json SUPERVISOR`."""
+"""Runs one row of the process table: in a fork (`fork_server`), or as `python -m pipeline.stage NAME RUN.json SUPERVISOR`."""
 
 import ctypes
 import os

@@ -58,8 +58,7 @@ def seen(seed: int, sharpness: float, count: int = 40) -> list[Result]:
     return results
 
 
-@pytest.mark.parametrize("sharpness", [0.3, 0.8, 1.6])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "sharpness"), [(0, 0.3), (1, 0.8), (2, 1.6)])
 def test_pixels_as_they_are_kept_give_nearly_the_exact_figures(seed: int, sharpness: float) -> None:
     found = metrics.figures(seen(seed, sharpness), 1.0)
     kept = json.loads(json.dumps(found))["results"]

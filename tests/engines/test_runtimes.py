@@ -260,7 +260,9 @@ def test_golden_answers_are_the_references(engine: Engine) -> None:
     assert engine.precision != "fp32" or not found.flipped
 
 
-@pytest.mark.parametrize("method", barely_taught.METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow if name != "mkd" else ()) for name in barely_taught.METHODS]
+)
 def test_every_method_runs_on_every_engine(method: str, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra [teach]")
     recipe, error = barely_taught.write_recipe(tmp_path / method, method)

@@ -1,0 +1,78 @@
+"""Stages are forks of one process: what it is to their supervisor, and what its own end costs."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from harness import Line, assert_accounted, fork_server
+
+from pipeline.config import load
+from pipeline.fork_server import Child, Order
+from pipeline.stages import stages
+from pipeline.supervisor import Supervisor
+
+ENDLESS = {"settings": {"panels": 0}}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "stage.out"
+
+
+def never_a_stage(output: Path) -> Child:
+    """A process that ends at once, since it is given no run file."""
+    return fork_server().start(Order("archiver", str(output.parent / "none"), str(output), os.getpid()))
+
+
+def test_its_end_and_its_words_are_the_supervisors(output: Path) -> None:
+    child = never_a_stage(output)
+    assert child.wait(20) == child.poll() == child.returncode == 1
+    assert "FileNotFoundError" in output.read_text()
+    child.kill()  # too late, and nobody else is hit
+    assert child.returncode == 1
+
+
+def test_a_signal_that_ended_it_is_told(start: Callable[..., Line]) -> None:
+    line = start(conveyor=ENDLESS)
+    process = line.supervisor.running["archiver"].process
+    assert process.poll() is None and psutil.Process(process.pid).ppid() == os.getpid()
+    assert psutil.Process(process.pid).name() == "takt:archiver"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.01)
+    process.kill()
+    assert process.wait(20) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_end_of_what_makes_them_ends_no_stage_and_keeps_none_from_coming_back(
+    line_file: Callable[..., Path], number: signal.Signals
+) -> None:
+    config = load(line_file(conveyor=ENDLESS))
+    before = set(psutil.Process().children())
+    with Supervisor(config) as supervisor:
+        line = Line(config, supervisor)
+        line.until_passing_again()
+        [server] = [each for each in psutil.Process().children() if each not in before and is_server(each)]
+        server.send_signal(number)
+        old = line.kill("inspector")
+        line.until_restarted("inspector", old)
+        line.until_passing_again()
+        assert set(supervisor.restarted) == {"inspector"}
+    assert_accounted(config)
+    assert not [each for each in psutil.Process().children() if each not in before]
+
+
+def is_server(process: psutil.Process) -> bool:
+    return "pipeline.fork_server" in process.cmdline() and not process.name().startswith("takt:")
+
+
+def test_no_thread_runs_in_what_is_forked(line_file: Callable[..., Path]) -> None:
+    """A lock that another thread holds at that moment would be held for ever in the fork."""
+    modules = [stage.module for stage in stages(load(line_file())) if stage.needed]
+    program = f"import threading, {', '.join(modules)}; print(threading.active_count())"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "1\n"
