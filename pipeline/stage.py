@@ -1,4 +1,4 @@
-"""Runs one row of the process table: in a fork (`fork_server`), or as `python -m pipeline.stage NAME RUN.json SUPERVISOR`."""
+"""Runs one row of the process table: in a fork, or by `python -m pipeline.stage NAME RUN.json PARENT`."""
 
 import ctypes
 import os
