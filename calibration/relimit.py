@@ -8,9 +8,11 @@ from calibration.limits import panels_above, promise_of
 from calibration.reseal import refuse_taken, resealed
 from calibration.scores import Scores
 from engines.errors import UsageError
-from engines.recipe import Limits, Promise, Recipe
+from engines.recipe import Limits, Promise, Recipe, Training
 from engines.scoring import Scoring
 from engines.zones import Zones
+
+LEFT_OUT = "left_out_of_limits"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Wish:
     min_area_mm2: float | None = None
     zones: Zones | None = None
     everywhere: bool = False  # take the zones away
+    without: tuple[str, ...] = ()  # panels that were taken for good ones and are none
 
 
 @dataclass(frozen=True)
@@ -44,32 +47,51 @@ def relimit(old: Recipe, wish: Wish, out: Path) -> Relimited:
     """
     refuse_taken(out)
     _check(wish)
-    limits, remark = _limits(old, wish)
+    left = scores.read(old).without(wish.without) if wish.without else None
+    limits, remark = _limits(old, wish, left)
     area = _min_area_px(old, wish)
     limits = limits.model_copy(update={} if area is None else {"min_area_px": area})
     remarks = tuple(one for one in (remark, _lost(old, limits)) if one)
-    changed = resealed(old, out, {"limits": limits}, lambda folder: report.amend(folder / "report.html", limits))
-    return Relimited(changed, remarks)
+
+    def amend(folder: Path) -> None:
+        report.amend(folder / "report.html", limits)
+        if left:
+            scores.write(folder, left)
+
+    return Relimited(resealed(old, out, {"limits": limits} | _told(old, wish.without), amend), remarks)
+
+
+def _told(old: Recipe, without: tuple[str, ...]) -> dict[str, Training]:
+    """The manifest's word on panels that the limits were set without, those of earlier copies included."""
+    if not without:
+        return {}
+    training = old.manifest.training
+    names = [*str(training.facts.get(LEFT_OUT, "")).split(", "), *without]
+    return {
+        "training": training.model_copy(update={"facts": training.facts | {LEFT_OUT: ", ".join(filter(None, names))}})
+    }
 
 
 def _check(wish: Wish) -> None:
     if wish == Wish():
-        raise UsageError("nothing to change: give --false-reject, --limit, --pixel-limit, --min-area-mm2 or --zones")
+        raise UsageError(
+            "nothing to change: give --false-reject, --limit, --without, --pixel-limit, --min-area-mm2 or --zones"
+        )
     if wish.promise and wish.image is not None:
         raise UsageError("--limit sets what --false-reject would: give one of them")
     if wish.zones and wish.everywhere:
         raise UsageError("--zones and --no-zones contradict each other: give one of them")
 
 
-def _limits(old: Recipe, wish: Wish) -> tuple[Limits, str | None]:
-    """Limits but for the minimum area; a remark where the promise is not kept."""
+def _limits(old: Recipe, wish: Wish, left: Scores | None) -> tuple[Limits, str | None]:
+    """Limits but for the minimum area, from the scores that are `left`; a remark where the promise is not kept."""
     before = old.manifest.limits
     where = None if wish.everywhere else wish.zones or before.zones
-    moved = where != before.zones
+    moved = where != before.zones or left is not None
     pixel = {} if wish.pixel is None else {"pixel": wish.pixel}
     if not (wish.promise or wish.image is not None or moved):
         return before.model_copy(update=pixel), None
-    kept = scores.read(old)
+    kept = left or scores.read(old)
     fresh, remark = _fresh(old, kept, where, wish)
     same = {} if moved else {"pixel": before.pixel, "low": before.low}
     return fresh.model_copy(update=same | pixel | {"min_area_px": before.min_area_px}), remark

@@ -1,5 +1,6 @@
 """What good panels scored that a network had not seen: kept in the recipe, so that limits can be set anew."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from calibration.limits import set_limits
 from engines import contents, recipe, zones
-from engines.errors import RecipeError
+from engines.errors import RecipeError, UsageError
 from engines.recipe import Limits, Promise, Recipe
 from engines.zones import Part, Zones
 
@@ -27,6 +28,18 @@ class Scores:
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
     weights: NDArray[np.float64]
+
+    def without(self, names: Collection[str]) -> "Scores":
+        """Those of the other panels.
+
+        Raises:
+            UsageError: one of `names` is of no panel here.
+        """
+        if unknown := [name for name in names if name not in self.names]:
+            raise UsageError(f"no score is kept of {', '.join(unknown)}: give names that `takt teach` told as suspects")
+        rows = np.array([name not in names for name in self.names])
+        kept = tuple(name for name in self.names if name not in names)
+        return Scores(kept, self.scores[rows], self.maps[rows], self.weights[rows])
 
     def limits(
         self, where: Zones | None, rule: tuple[Part, ...], promise: Promise, area_px: int

@@ -36,6 +36,10 @@ def limits(
     pixel_limit: Annotated[float | None, typer.Option(help="the map's height above which a pixel is marked")] = None,
     min_area_mm2: Annotated[float | None, typer.Option(min=0, help="smaller defects are not listed")] = None,
     min_area_px: Annotated[float | None, typer.Option(min=0, help="the same in pixels of the panel")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="a training panel that was looked at and is no good one; may be repeated"),
+    ] = None,
     zones: Annotated[Path | None, typer.Option(help="TOML file with the polygons to inspect or ignore")] = None,
     no_zones: Annotated[bool, typer.Option("--no-zones", help="inspect the whole panel again")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
@@ -53,6 +57,7 @@ def limits(
         min_area_mm2=min_area_mm2,
         zones=zoning.read(zones) if zones else None,
         everywhere=no_zones,
+        without=tuple(without or ()),
     )
     made = relimit(recipes.load(recipe), wish, out)
     for remark in (*made.remarks, unsigned(out)):

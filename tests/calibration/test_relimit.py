@@ -74,6 +74,25 @@ def test_another_promise_is_another_recipe_with_the_same_network(taught: Recipe,
     assert limits.pixel == taught.manifest.limits.pixel and limits.low == taught.manifest.limits.low
 
 
+def test_panels_that_are_no_good_ones_have_no_part_in_the_limits_from_then_on(taught: Recipe, tmp_path: Path) -> None:
+    wish = Promise(rate=0.2, confidence=SURE)
+    once = relimit(taught, Wish(promise=wish, without=("p39",)), tmp_path / "once").recipe
+    left = scores.read(once)
+    assert left.names == seen().names[:39]
+    assert once.manifest.limits.statistics.panels == 39
+    assert once.manifest.limits.image == pytest.approx(image_limit(seen().scores[:39], wish)[0], abs=1e-3)
+    twice = relimit(once, Wish(without=("p38", "p0")), tmp_path / "twice").recipe
+    assert twice.manifest.training.facts["left_out_of_limits"] == "p39, p38, p0"
+    assert scores.read(twice).names == seen().names[1:38]
+    assert twice.manifest.limits.statistics.maximum < once.manifest.limits.statistics.maximum
+
+
+def test_a_panel_that_is_not_there_cannot_be_left_out(taught: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no score is kept of p40, x: give names"):
+        relimit(taught, Wish(without=("p40", "p1", "x")), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_promise_too_tight_is_stored_as_what_is_kept(taught: Recipe, tmp_path: Path) -> None:
     made = relimit(taught, Wish(promise=Promise(rate=0.01, confidence=0.95)), tmp_path / "new")
     kept = made.recipe.manifest.limits.promise
