@@ -80,6 +80,7 @@ def test_levels_are_chosen_once_and_told_in_manifest_and_report(weights: Path, t
             assert (found.score > detector.limits.image) is golden.defective
 
 
+@pytest.mark.slow
 def test_panels_held_out_for_the_limits_have_no_part_in_the_choice(weights: Path, tmp_path: Path) -> None:
     choices = []
     for held_out_differ in (False, True):

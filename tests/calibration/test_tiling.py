@@ -30,7 +30,7 @@ SHORT = {
     "student_width": 8,
     "strides": [4],
     "smooth": 0.3,
-    "schedule": {"image_passes": 800},
+    "schedule": {"image_passes": 400},
 }
 
 

@@ -279,8 +279,8 @@ def largest_difference(trunk: Backbone, folder: Path) -> float:
         lambda: ResNet((1, 1, 1, 1), 8, "bottleneck", 2),
         lambda: ThinVgg(8, (4, 8)),
         lambda: PatchDescription(),
-        lambda: MobileNetV2((4, 8)),
-        lambda: EfficientNetB0((4, 8)),
+        pytest.param(lambda: MobileNetV2((4, 8)), marks=pytest.mark.slow),
+        pytest.param(lambda: EfficientNetB0((4, 8)), marks=pytest.mark.slow),
     ],
 )
 def test_the_exported_trunk_answers_alike(trunk: Callable[[], Backbone], tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def test_each_stage_moves_its_own_part_alone() -> None:
     assert seen == [{"student", "heads"}, {"blend", "factors", "shares"}, {"decoder"}]
 
 
+@pytest.mark.slow
 def test_the_decoder_learns_where_defects_are() -> None:
     model = fitted()
     decoder = stage(model, "decoder")

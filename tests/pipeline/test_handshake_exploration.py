@@ -37,7 +37,11 @@ def test_panels_in_flight(cameras, seqs, mishaps, least_states):
 
 @pytest.mark.parametrize(
     ("cameras", "seqs", "mishaps", "least_states"),
-    [(ONE, ONE_SLOT, 1, 5_000), (TWO, EACH_SLOT, 0, 3_000), (TWO, EACH_SLOT[:2], 1, 5_000)],
+    [
+        pytest.param(ONE, ONE_SLOT, 1, 5_000, marks=pytest.mark.slow),
+        (TWO, EACH_SLOT, 0, 3_000),
+        pytest.param(TWO, EACH_SLOT[:2], 1, 5_000, marks=pytest.mark.slow),
+    ],
 )
 def test_panels_in_flight_with_two_cameras_and_in_one_slot(cameras, seqs, mishaps, least_states):
     walk(cameras, seqs, ONE_EACH, mishaps, least_states=least_states)
@@ -60,7 +64,11 @@ def test_one_slot_with_two_things_wrong_of_every_kind(seqs):
 
 @pytest.mark.parametrize(
     ("seqs", "mishaps", "swaps", "least_states"),
-    [(EACH_SLOT[:2], 0, 2, 2_000), (EACH_SLOT, 0, 1, 3_000), ((0, 4), 1, 1, 2_000)],
+    [
+        (EACH_SLOT[:2], 0, 2, 2_000),
+        pytest.param(EACH_SLOT, 0, 1, 3_000, marks=pytest.mark.slow),
+        ((0, 4), 1, 1, 2_000),
+    ],
 )
 def test_another_recipe_takes_over_between_any_two_events(seqs, mishaps, swaps, least_states):
     """The right verdict is that of the trigger's recipe; of the other one, it is one of the things that go wrong."""
