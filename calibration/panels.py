@@ -9,7 +9,6 @@ A panel is one picture (grey: one channel; colour: red, green, blue) or a folder
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from cv2.utils import logging as log
 from numpy.typing import NDArray
 
 from engines.errors import PanelError, UsageError
+from engines.settings import read_toml
 from engines.zones import Zones, zones_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -281,10 +281,7 @@ def _describe(frame: NDArray) -> str:
 def _facts(path: Path) -> SetFacts:
     if not path.is_file():
         return SetFacts()
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PanelError(f"{path}: {error}") from None
+    said = read_toml(path, str(path), PanelError)
     unknown = sorted(set(said) - {"product", "mm_per_px", "channels", "zones"})
     if unknown:
         raise PanelError(f"{path}: unknown setting {unknown[0]}; there is product, mm_per_px, channels and zones")

@@ -43,8 +43,8 @@ class Suspects:
         more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
         return (
             f"train/good: {shown}{more} may be defective: the score is above {self.above:.3g}, the median and"
-            f" {REACH:g} spreads; look at them, take out what is defective and teach again, or set the limit without it:"
-            " takt limits --without NAME"
+            f" {REACH:g} spreads; look at them, take out what is defective and teach again, or set the limit"
+            " without it: takt limits --without NAME"
         )
 
     @contextmanager

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.console import Console
 from calibration import bootstrap, paired
 from calibration.bootstrap import Floats
 from engines.errors import TaktError, UsageError
-from engines.settings import checked
+from engines.settings import checked, read_toml
 
 CONSOLE = Console(stderr=True)
 PLAN = Path(__file__).with_suffix(".toml")
@@ -95,12 +94,7 @@ class Bench:
 
 def plan_of(path: Path) -> Plan:
     """The table that the TOML file `path` describes."""
-    try:
-        return checked(Plan, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: {error}") from None
+    return checked(Plan, read_toml(path, str(path)), str(path))
 
 
 def cells(plan: Plan) -> Iterator[Cell]:

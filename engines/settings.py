@@ -21,12 +21,12 @@ def checked(model: type[Model], raw: Mapping[str, Any], where: str, error: type[
         raise error(f"{where}: {explain(invalid, model)}") from None
 
 
-def read_toml(path: Path, where: str, error: type[TaktError] = UsageError) -> dict[str, Any]:
-    """What the TOML file `path` says, or an `error` of one line that begins with `where`."""
+def read_toml(path: Path, where: str, error: type[TaktError] = UsageError, remedy: str = "") -> dict[str, Any]:
+    """What the TOML file `path` says, or an `error` of one line that begins with `where`; `remedy`: if unreadable."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as failed:
-        raise error(f"{where}: cannot be read: {failed.strerror or failed}") from None
+        raise error(f"{where}: cannot be read: {failed.strerror or failed}{remedy}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as invalid:
         raise error(f"{where}: not a TOML file: {invalid}") from None
 

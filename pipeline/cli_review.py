@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def review(line: Annotated[Path, typer.Argument(metavar="LINE.toml", help="the line file")]) -> None:
     """Serve the review station until Ctrl-C; with \\[review] in the line file, `takt run` does it too.
 
-    `review.codes` names the plant's defect classes, a TOML file of tables `codes` with code, text, key (1 to 9) and under.
+    `review.codes` names the plant's defect classes: a TOML file of tables `codes` with code, text, key (1 to 9), under.
     """
     from pipeline.bus import Bus
     from pipeline.curve import curve_of

@@ -2,14 +2,13 @@
 
 import os
 import tempfile
-import tomllib
 from hashlib import blake2s
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from engines.settings import checked
+from engines.settings import checked, read_toml
 from pipeline.errors import ConfigError
 
 FORMAT = 1
@@ -268,12 +267,7 @@ def load(path: Path) -> LineConfig:
     Raises:
         ConfigError: one line that names file, key and remedy.
     """
-    try:
-        raw = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; takt new {path} writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    raw = read_toml(path, str(path), ConfigError, f"; takt new {path} writes one")
     if isinstance(raw.get("format"), int) and raw["format"] > FORMAT:
         raise ConfigError(f"{path}: format {raw['format']} is newer than {FORMAT}: update takt")
     config = checked(LineConfig, raw | {"source": path.resolve()}, str(path), ConfigError)
