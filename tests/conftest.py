@@ -9,6 +9,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other spin, and a shared core stands still
 
 
+KEEP_TIME = ("line", "pipeline", "deploy")  # folders of tests whose processes do: the check looks for them there
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        assert folder in KEEP_TIME or not item.get_closest_marker("alone"), f"{item.nodeid}: deploy/check runs no such"
+
+
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe for the toy line's two channels."""

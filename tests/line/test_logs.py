@@ -123,6 +123,7 @@ def test_a_stage_that_dies_without_a_word_is_told_by_the_supervisor(line_file: C
     assert "Segmentation fault" in output_file(load(path).state, "archiver").read_text()
 
 
+@pytest.mark.slow
 def test_logs_stay_within_their_bounds_while_the_line_runs(line_file: Callable[..., Path]) -> None:
     """A camera that loses a frame of every other panel says so each time."""
     lost = [[panel, 0] for panel in range(0, 4000, 2)]

@@ -168,7 +168,7 @@ def in_the_middle(line: Line, strict: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-@pytest.mark.parametrize("stage", ["inspector", "plc_bridge"])
+@pytest.mark.parametrize("stage", ["inspector", pytest.param("plc_bridge", marks=pytest.mark.slow)])
 def test_a_stage_that_is_killed_in_the_middle(start: Callable[..., Line], strict: Path, stage: str) -> None:
     line = start(conveyor=ENDLESS, supervisor=PATIENT)
     line.until_all_up()

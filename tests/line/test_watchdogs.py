@@ -241,6 +241,7 @@ def wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wall
     yield clock
 
 
+@pytest.mark.slow
 def test_a_wall_clock_that_is_set_disturbs_nothing(start: Callable[..., Line], wall_clock: WallClock) -> None:
     """Set back an hour, on by a day, back an hour again: one chain of records, of anchors and of files."""
     line = start(conveyor=ENDLESS, archive={"anchor_s": 1})
