@@ -53,7 +53,7 @@ def _engine(passport: EnginePassport) -> Iterator[str]:
     yield section("Raw frames to findings", table(heads, map(_row, passport.rows)), words(_CAPTION, "dim"))
     yield section("How often it took longer", plots.tail({f"batch {row.batch}": _runs(row) for row in passport.rows}))
     stacked = {f"batch {row.batch}": _medians(row.parts_ms) for row in passport.rows}
-    yield section("Where the time goes, medians", plots.stack(stacked))
+    yield section("Where the time goes, medians", plots.stack(stacked), *_copies(passport))
     first = passport.rows[0]
     yield section("Batch of one, run by run", plots.over_time(_places(_runs(first)), _runs(first)))
 
@@ -63,6 +63,24 @@ _CAPTION = (
     " of operations at the matrix rate and bytes at the copy rate, both measured on this machine. Noise: by what share"
     " the same engine differs, opened twice and timed in turns. A dash: too few runs stand behind it."
 )
+
+
+_COPIES = (
+    "Copies lie inside of the parts. By the host: frames, as floats, into the batch (or into memory that the card can"
+    " read), and maps out of the network's memory. By the card: raw frames there, maps and scores back, each alone, by"
+    " its own events."
+)
+
+
+def _copies(passport: EnginePassport) -> Iterator[str]:
+    rows = [
+        (f"batch {row.batch}", which.replace("_", ", "), *_spread(each))
+        for row in passport.rows
+        for which, each in row.copies_ms.items()
+    ]
+    if rows:
+        yield table(("", "copy", *HEADS[1:]), rows)
+        yield words(_COPIES, "dim")
 
 
 def _row(row: Row) -> tuple[str, ...]:
