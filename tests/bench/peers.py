@@ -19,6 +19,7 @@ moved by what else the machine does. Ctrl-C prints what was timed so far.
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ from engines.build import derive
 from engines.detector import INPUT, open_detector
 from engines.runtimes import WEIGHTS
 
-CONSOLE = Console()
+CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 SCRIPT = Path(__file__).with_name("anomalib_peer.py")
 ENGINES = "onnxruntime-fp32,onnxruntime-int8,openvino-fp32,openvino-bf16,openvino-int8,pytorch-fp32"
 PICTURES, WARM_UP, METHOD, SAY_EVERY_S = 16, 20, "mkd", 10.0
