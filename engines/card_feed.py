@@ -5,7 +5,8 @@ network's lanes, so that one is copied while the other is computed. What leaves 
 resolution; masks are made of these on the host, for rejects alone.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -87,7 +88,7 @@ class CardFeed:
     _free: list[Slot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.depth = len(self.network.lanes)
+        self.depth, self.copied_ns = len(self.network.lanes), 0
         self._device = self.network.device
         self._memory = Memory(self._device)
         self._top = np.float32(np.iinfo(self.dtype).max)
@@ -146,6 +147,19 @@ class CardFeed:
         with suppress(DeviceError):  # then its frames are copied once more, which costs time and nothing else
             self._device.register(memory)
 
+    def device_copies_ms(self, panels: Sequence[NDArray], calls: Sequence[int]) -> Mapping[str, float]:
+        lane = self._tables[0].lane
+        brought = [self.pieces(panel) for panel in panels]
+        with self._device.current():
+            slots = [self._slot(each.frames.nbytes) for each in brought]
+            sources = [self._source(slot, each.frames) for slot, each in zip(slots, brought, strict=True)]
+            found = {
+                "device_in": _took_ms(lane, lambda: _copy_in(lane, slots, sources)),
+                "device_out": _took_ms(lane, lambda: _copy_out(lane, calls)),
+            }
+        self._free += slots
+        return found
+
     def close(self) -> None:
         if not self._device.lost:
             with self._device.current():
@@ -185,8 +199,10 @@ class CardFeed:
             return frames
         if slot.staged is None or slot.staged.size < frames.size:
             slot.staged = self._device.pinned((frames.size,), self.dtype)
+        began_ns = time.monotonic_ns()
         staged = slot.staged[: frames.size].reshape(frames.shape)
         staged[:] = frames
+        self.copied_ns += time.monotonic_ns() - began_ns
         return staged
 
     def _slot(self, count: int) -> Slot:
@@ -248,6 +264,25 @@ class CardFeed:
         stream.copy_in(address, np.ascontiguousarray(gain, np.float32))
         stream.wait("copying the flat-field")
         return address
+
+
+def _copy_in(lane: Lane, slots: Sequence[Slot], sources: Sequence[NDArray]) -> None:
+    for slot, source in zip(slots, sources, strict=True):
+        lane.stream.copy_in(slot.pixels, source)
+
+
+def _copy_out(lane: Lane, calls: Sequence[int]) -> None:
+    for rows in calls:
+        lane.copy_out(lane.captured(rows))  # what pads a batch is copied too
+
+
+def _took_ms(lane: Lane, work: Callable[[], None]) -> float:
+    """What the card itself spent on what `work` queues."""
+    began = lane.stream.mark(timed=True)
+    work()
+    ended = lane.stream.mark(timed=True)
+    lane.stream.wait("timing copies")
+    return float(ended.time_since(began))
 
 
 def _changes(tile: NDArray | None) -> bool:

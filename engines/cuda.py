@@ -119,10 +119,10 @@ class Stream:
         with _told("starting a kernel", self._device):
             function(*arguments, block=block, grid=grid, stream=self._stream)
 
-    def mark(self, event: Any = None) -> Any:
-        """Queue an event, a new one where none is given."""
+    def mark(self, event: Any = None, timed: bool = False) -> Any:
+        """Queue an event, a new one where none is given; a timed one's `time_since` another are milliseconds."""
         with _told("marking a stream", self._device):
-            event = event or self._drv.Event(self._drv.event_flags.DISABLE_TIMING)
+            event = event or self._drv.Event(0 if timed else self._drv.event_flags.DISABLE_TIMING)
             event.record(self._stream)
             return event
 

@@ -16,6 +16,7 @@ from engines.recipe import Limits
 CHANNEL_SHARE = 0.5
 NORMAL_MAD = 1.4826  # deviation over median absolute deviation, of a normal distribution
 LEAST_SPREAD = 0.5  # grey levels: half a step of the digits
+SAMPLE, GOLDEN_RATIO = 1_024, 0.6180339887498949  # of the surroundings, as many are enough for a median
 MOST_MASK_BYTES = 32_768  # as messages take them
 MOST_DEFECTS = 64  # listed; the mask shows all
 
@@ -130,8 +131,7 @@ def _regions(
     mask = fine > level
     if not mask.any():  # the only marked cell lies between the pixels of a very small panel
         mask = fine >= fine.max()
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    found = [_defect(fine, labels, stats[index], index) for index in range(1, count)]
+    found = _connected(fine, mask)
     large = [one for one in found if one.area_px >= limits.min_area_px] or found
     return mask, tuple(sorted(large, key=lambda one: one.peak, reverse=True)[:MOST_DEFECTS])
 
@@ -142,10 +142,20 @@ def _grown(inspected: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
     return np.asarray(grown, bool) if np.any(grown) else np.ones(size, bool)
 
 
-def _defect(fine: NDArray[np.float32], labels: NDArray, stats: NDArray, index: int) -> Defect:
+def _connected(fine: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[Defect]:
+    """Regions of `mask`, looked for only where it shows something: most of a panel is nothing."""
+    down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = int(down[0]), int(across[0])
+    shown = np.s_[top : int(down[-1]) + 1, left : int(across[-1]) + 1]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask[shown].astype(np.uint8), connectivity=8)
+    return [_defect(fine[shown], labels, stats[index], index, top, left) for index in range(1, count)]
+
+
+def _defect(fine: NDArray[np.float32], labels: NDArray, stats: NDArray, index: int, top: int, left: int) -> Defect:
     x, y, width, height, area = (int(value) for value in stats)
     inside = np.s_[y : y + height, x : x + width]
-    return Defect(x, y, width, height, area, float(fine[inside][labels[inside] == index].max()))
+    peak = float(fine[inside][labels[inside] == index].max())
+    return Defect(left + x, top + y, width, height, area, peak)
 
 
 def _pack(marked: NDArray[np.bool_]) -> LowMask:
@@ -163,20 +173,31 @@ def with_channels(defect: Defect, frames: NDArray, names: Sequence[str]) -> Defe
     all of 3x3 means, so that a single noisy pixel is no contrast (our choice, not a method's). A channel is named when
     it has at least half of the largest contrast.
     """
-    contrasts = np.array([_contrast(frame, defect) for frame in frames])
+    contrasts = _contrasts(frames, defect)
     order = np.argsort(-contrasts, kind="stable")
     least = CHANNEL_SHARE * contrasts.max()
     return replace(defect, channels=tuple(names[at] for at in order if contrasts[at] >= least))
 
 
-def _contrast(frame: NDArray, defect: Defect) -> float:
+def _contrasts(frames: NDArray, defect: Defect) -> NDArray[np.float32]:
+    """Of every channel [C]; medians are of a sample of the surroundings where these are large."""
     pad = max(6, defect.width // 2, defect.height // 2)
     top, left = max(0, defect.y - pad), max(0, defect.x - pad)
-    window = frame[top : defect.y + defect.height + pad, left : defect.x + defect.width + pad]
-    means = np.asarray(cv2.blur(window.astype(np.float32), (3, 3)))
-    inside = np.zeros(means.shape, bool)
-    inside[defect.y - top : defect.y - top + defect.height, defect.x - left : defect.x - left + defect.width] = True
-    around = means if inside.all() else means[~inside]
-    median = float(np.median(around))
-    spread = NORMAL_MAD * float(np.median(np.abs(around - median))) + LEAST_SPREAD
-    return float(np.abs(means[inside] - median).max()) / spread
+    windows = frames[:, top : defect.y + defect.height + pad, left : defect.x + defect.width + pad]
+    means = np.stack([cv2.blur(window.astype(np.float32), (3, 3)) for window in windows])
+    y, x = defect.y - top, defect.x - left
+    box = np.s_[y : y + defect.height, x : x + defect.width]
+    outside = np.ones(means.shape[1:], bool)
+    outside[box] = False
+    places = outside.ravel().nonzero()[0] if outside.any() else np.arange(outside.size)
+    around = means.reshape(len(means), -1)[:, _sampled(places)]  # [C, n]
+    median = np.median(around, axis=1, keepdims=True)
+    spread = NORMAL_MAD * np.median(np.abs(around - median), axis=1) + LEAST_SPREAD
+    return np.abs(means[(..., *box)] - median[..., None]).max(axis=(1, 2)) / spread
+
+
+def _sampled(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """At most `SAMPLE` of them, spread by a ratio that no pattern of a panel has."""
+    if len(places) <= SAMPLE:
+        return places
+    return places[(np.arange(SAMPLE) * GOLDEN_RATIO % 1 * len(places)).astype(np.intp)]

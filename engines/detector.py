@@ -19,7 +19,7 @@ from engines.feeding import Batch, Feed, HostFeed, overlapped
 from engines.fitting import Fitting, GeometryError
 from engines.gather import Gather, Joined, Map, Pieces
 from engines.integrity import Damage, Guard, History
-from engines.laps import DECIDE, NETWORK, PREPARE, STITCH, Laps
+from engines.laps import DECIDE, HOST_IN, HOST_OUT, NETWORK, PREPARE, STITCH, Laps
 from engines.recipe import Golden, Limits, Manifest, Recipe
 from engines.runtimes import CardNetwork, Network, TensorSpec
 from engines.scoring import Scoring, own_map
@@ -89,6 +89,12 @@ class Detector:
     def pin(self, memory: NDArray) -> None:
         """Panels will come out of this memory, such as a ring's: a card then reads it without a copy on the host."""
         self._feed.pin(memory)
+
+    def device_copies_ms(self, panels: Sequence[NDArray]) -> Mapping[str, float]:
+        """`device_in` and `device_out` of a batch of `panels`, alone; empty where the network lies in host memory."""
+        rows, golden = sum(len(self._gather.pieces(panel)) for panel in panels), self._sentinel is not None
+        calls = [min(rows - at, self.max_batch) + golden for at in range(0, rows, self.max_batch)]
+        return self._feed.device_copies_ms(panels, calls)
 
     def integrity(self, panel: NDArray, history: History | None = None) -> Damage | None:
         """What is wrong with a raw set that passed `check`; before inference. `history` of the station gets the set."""
@@ -212,7 +218,9 @@ class Detector:
         rows = [row + (at is not None and row >= at) for row in range(len(pieces))]
         placed = [(*each, row) for each, row in zip(pieces, rows, strict=True)]
         batch = Batch(placed, at, sentinel.tile if sentinel else None)
+        copied_ns = self._feed.copied_ns
         started = self._feed.start(batch), batch
+        self.laps.copied(HOST_IN, self._feed.copied_ns - copied_ns)
         self.laps.lap(PREPARE)
         return started
 
@@ -230,7 +238,9 @@ class Detector:
             except BaseException:
                 self._trusted = False  # and it stays so, whatever batches under way say
                 raise
+        began_ns = time.monotonic_ns()
         answers = [(maps[row].copy(), scores[row]) for _, _, row in batch.rows]
+        self.laps.copied(HOST_OUT, time.monotonic_ns() - began_ns)
         self.laps.lap(STITCH)
         return answers
 

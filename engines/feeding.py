@@ -1,5 +1,6 @@
 """How panels reach a network: by the host, row by row into one batch, or past it, see `engines.card_feed`."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,9 +34,14 @@ class Batch:
 
 
 class Feed(Protocol):
-    """Used by one thread. At most `depth` batches are under way; they are finished in the order of their start."""
+    """Used by one thread. At most `depth` batches are under way; they are finished in the order of their start.
+
+    `copied_ns` counts what the host has spent since it was made on copies of frames: into the batch, where it lies in
+    host memory, else into memory that the card can read.
+    """
 
     depth: int
+    copied_ns: int
 
     def pieces(self, frames: NDArray, corrected: bool = False) -> Pieces:
         """A panel's frames [C, H, W] as rows; `corrected`: the flat-field is not applied to them."""
@@ -69,6 +75,13 @@ class Feed(Protocol):
         """Frames will come out of this memory, which stays where it is as long as the process lives."""
         ...
 
+    def device_copies_ms(self, panels: Sequence[NDArray], calls: Sequence[int]) -> Mapping[str, float]:
+        """How long the device takes for the copies of a batch alone, by its own clock; empty on the host.
+
+        `device_in`: the raw frames of `panels` to it; `device_out`: maps and scores back, of so many rows a call.
+        """
+        ...
+
 
 class HostFeed:
     """One batch in host memory; see `Feed`. `run` is the network's, asked anew each time."""
@@ -80,6 +93,7 @@ class HostFeed:
     ) -> None:
         self._run, self._gather, self._calibration = run, gather, calibration
         self._batch = np.zeros((rows, *gather.shape), np.float32)
+        self.copied_ns = 0
 
     def pieces(self, frames: NDArray, corrected: bool = False) -> Pieces:
         return self._gather.pieces(frames if corrected else self._calibration.apply(frames))
@@ -88,10 +102,12 @@ class HostFeed:
         return self._gather.golden(self._calibration.apply(frames))
 
     def start(self, batch: Batch) -> Outputs:
+        began_ns = time.monotonic_ns()
         if batch.at is not None:
             self._batch[batch.at] = batch.tile
         for pieces, number, row in batch.rows:
             pieces.fill(number, self._batch[row])
+        self.copied_ns += time.monotonic_ns() - began_ns
         return self._run(self._batch[: len(batch)])
 
     def finish(self, started: Outputs) -> Outputs:
@@ -105,6 +121,9 @@ class HostFeed:
 
     def pin(self, memory: NDArray) -> None:
         pass
+
+    def device_copies_ms(self, panels: Sequence[NDArray], calls: Sequence[int]) -> Mapping[str, float]:
+        return {}
 
 
 def overlapped(

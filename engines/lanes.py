@@ -94,6 +94,10 @@ class TensorLane:
             answer[:rows].fill(np.nan)
         self._graphs[self.captured(rows)].launch()
 
+    def copy_out(self, rows: int) -> None:
+        for name, address in self._addresses.items():
+            self.stream.copy_out(self.answers[name][:rows], address)
+
     def captured(self, rows: int) -> int:
         return padded(rows, sizes(self.max_batch))
 
@@ -133,8 +137,7 @@ class TensorLane:
             self.stream.fill_nan(address, self.answers[name][:rows].size)
         if not context.execute_async_v3(self.stream.handle):
             raise EngineError(f"the network cannot be run for a batch of {rows}")
-        for name, address in self._addresses.items():
-            self.stream.copy_out(self.answers[name][:rows], address)
+        self.copy_out(rows)
 
 
 class OnCard(WholeBatch):

@@ -5,6 +5,7 @@ evidence waiting in its pool, which is small.
 """
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -25,6 +26,7 @@ from pipeline.stage import Life
 
 LOG = logger("archiver")
 TURN_MS = 20
+NICE = 5  # of the thread that compresses: where cores are few, the next panel goes first
 RETRY_NS = 3_000_000_000  # what cannot be kept is tried again after this
 MOST_NOTES = 10_000  # of lost evidence, that wait for the store
 STOP_S = 5.0
@@ -76,6 +78,7 @@ class _Thread:
         self._thread.start()
 
     def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + NICE)  # Linux: of this thread alone
         try:
             while not self._end.is_set():
                 self._shelver.turn(time.monotonic_ns())

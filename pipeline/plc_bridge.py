@@ -61,7 +61,7 @@ def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
         life.metrics.read(bridge.reading)
         bridge.open()
         while not life.stopping:
-            bus.poll(config.timing.poll_ms)
+            bus.poll(bridge.pause_ms(time.monotonic_ns()))
             bridge.turn(time.monotonic_ns())
             life.tell(*bridge.health(), bridge.counters())
         bridge.wind_up(life)
@@ -90,6 +90,7 @@ class Bridge:
     _beat_ns: int = 0
     _retry_ns: int = 0
     _looked_ns: int = 0  # when the last look at the PLC that succeeded began
+    _look_due_ns: int = 0
     _ledger_ns: int = 0
 
     def __post_init__(self) -> None:
@@ -110,8 +111,12 @@ class Bridge:
         self._record("start", terms=terms_record(self.state.terms))
         self._keep_ledger(time.monotonic_ns())
 
+    def pause_ms(self, now_ns: int) -> int:
+        """How long there is nothing to do unless something comes."""
+        return max(0, -((now_ns - self._look_due_ns) // MS))
+
     def turn(self, now_ns: int) -> None:
-        """One look at everything."""
+        """Everything that came, and a look at the PLC where one is due: messages alone ask for none."""
         for received in self.control.drain():
             self._heard(received, now_ns)
         for name in self.peers.fallen():
@@ -121,7 +126,9 @@ class Bridge:
                 self.peers.archives(received.message, now_ns)
         self._step(Tick(time.monotonic_ns()))
         self._swap(time.monotonic_ns())
-        self._look_at_plc()
+        if time.monotonic_ns() >= self._look_due_ns:
+            self._look_at_plc()
+            self._look_due_ns = time.monotonic_ns() + self.config.timing.poll_ms * MS
         self._beat_if_due(time.monotonic_ns())
         self._keep_ledger(time.monotonic_ns())
 
@@ -163,7 +170,7 @@ class Bridge:
         self._look_at_plc()  # what it placed before that
         self._step(Stopping())
         while self.state.panels and self.linked and time.monotonic_ns() < end_ns:
-            self.bus.poll(self.config.timing.poll_ms)
+            self.bus.poll(self.pause_ms(time.monotonic_ns()))
             self.turn(time.monotonic_ns())
             life.tell("waiting", "closing open panels", self.counters())
         self._step(Tick(time.monotonic_ns() + (self.config.timing.window_ms + self.config.timing.ack_ms) * MS))
@@ -229,6 +236,7 @@ class Bridge:
         intent = {"token": write.token, "seq": result.seq, "outcome": write.outcome, "fault": write.fault}
         if not self._record("intent", **intent) and write.outcome is Outcome.PASS:
             return self._step(Unrecorded(write.token))
+        self._look_due_ns = 0  # its answer comes at once
         if self._guarded(lambda: self.plc.write(write.slot, result)):
             self._record("written", token=write.token, seq=result.seq, code=result.code)
         return None

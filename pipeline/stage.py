@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -60,6 +61,8 @@ def main(name: str, run_file: Path, supervisor: int) -> int:
     config = LineConfig.model_validate_json(run_file.read_bytes())
     open_log(config, name)
     row = next(stage for stage in [*stages(config), HALT] if stage.name == name)
+    with suppress(PermissionError):  # before its threads are made, which inherit it
+        os.nice(row.nice)
     try:
         with Bus(name, curve_of(config, name)) as bus:
             metrics = Metrics(config.station, name, row.module.rpartition(".")[2])

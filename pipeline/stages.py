@@ -9,7 +9,8 @@ from pipeline.config import LineConfig
 class Stage:
     """One process. `part` tells stages of one module apart; `stops` orders the end of the line, 0 first.
 
-    What is not `needed` never keeps the line from running, however often it falls.
+    What is not `needed` never keeps the line from running, however often it falls. `nice` is added to what the line
+    was started with: those of little work that others wait for go before the network, where the system allows it.
     """
 
     name: str
@@ -17,22 +18,24 @@ class Stage:
     part: str = ""
     stops: int = 1
     needed: bool = True
+    nice: int = 0
 
 
+FIRST, LAST = -5, 10
 BRIDGE = "pipeline.plc_bridge"
 HALT = Stage("plc_halt", "pipeline.plc_halt")  # runs alone, after a bridge that did not end in order
 
 
 def stages(config: LineConfig) -> list[Stage]:
     """The rows for one station."""
-    simulated = [Stage("conveyor", "pipeline.conveyor")] if config.conveyor else []
-    review = [Stage("review", "pipeline.review.app", needed=False)] if config.station_review else []
+    simulated = [Stage("conveyor", "pipeline.conveyor", nice=FIRST)] if config.conveyor else []
+    review = [Stage("review", "pipeline.review.app", needed=False, nice=LAST)] if config.station_review else []
     return [
         Stage("archiver", "pipeline.archiver", stops=2),
-        Stage("plc_bridge", BRIDGE, stops=0),
+        Stage("plc_bridge", BRIDGE, stops=0, nice=FIRST),
         *simulated,
         *(Stage(inspector, "pipeline.inspector", inspector) for inspector in inspectors(config)),
-        *(Stage(f"capture_{camera.name}", "pipeline.capture", camera.name) for camera in config.cameras),
+        *(Stage(f"capture_{one.name}", "pipeline.capture", one.name, nice=FIRST) for one in config.cameras),
         *review,
     ]
 

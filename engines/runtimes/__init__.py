@@ -76,6 +76,10 @@ class Lane(Protocol):
         """How many rows are computed where `rows` are asked for; the surplus is to hold something that is finite."""
         ...
 
+    def copy_out(self, rows: int) -> None:
+        """Queue what `enqueue` ends with: outputs of `rows`, as the card has them, to the host."""
+        ...
+
     def finish(self, rows: int) -> Mapping[str, NDArray]:
         """Wait, and the outputs of the first `rows`, overwritten by the lane's next run."""
         ...

@@ -122,6 +122,10 @@ class TorchLane:
             wait_until(self._stream.query, f"inspecting a batch of {rows}")
         return {name: answer[:rows] for name, answer in self.answers.items()}
 
+    def copy_out(self, rows: int) -> None:
+        with self._at_work():
+            self._queue_out(rows)
+
     def take(self, batch: Any) -> None:
         """Queue a batch from host memory, the rest padded with its first row."""
         rows, size = len(batch), self.captured(len(batch))
@@ -135,6 +139,9 @@ class TorchLane:
             own[:rows].fill_(torch.nan)
         for own, found in zip(self._found, self._model(self._input[:rows]), strict=True):
             own[:rows].copy_(found)
+        self._queue_out(rows)
+
+    def _queue_out(self, rows: int) -> None:
         for own, answer in zip(self._found, self._host, strict=True):
             answer[:rows].copy_(own[:rows], non_blocking=True)
 

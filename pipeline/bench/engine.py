@@ -19,7 +19,7 @@ from engines import tiles
 from engines.cache import Choice, Engine
 from engines.detector import Detector, open_detector
 from engines.errors import EngineError
-from engines.laps import PARTS
+from engines.laps import HOST_IN, HOST_OUT, PARTS
 from engines.recipe import NETWORK, Recipe, Resize
 from pipeline.bench.energy import Meter
 from pipeline.bench.floors import Floor, Rates, floor_of
@@ -29,6 +29,7 @@ from pipeline.engine_room import cache_of
 PASSES = 2
 STABLE, WINDOW, MOST_WARM = 0.05, 5, 60
 ENERGY_S = 3.0
+COPY_RUNS, COPY_WARM = 100, 10  # of a device's copies alone
 Figures = dict[str, Any]
 Panel = NDArray[Any]  # [C, H, W]
 Tell = Callable[[int, int], None]  # runs done, of so many
@@ -36,11 +37,12 @@ Tell = Callable[[int, int], None]  # runs done, of so many
 
 @dataclass
 class Times:
-    """Milliseconds of one batch size: of each pass in order, and of the parts of all passes."""
+    """Milliseconds of one batch size: of each pass in order, of the parts of all passes, and of the copies."""
 
     batch: int
     passes: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PASSES)])
     parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    copies: dict[str, list[float]] = field(default_factory=lambda: {HOST_IN: [], HOST_OUT: []})
     warm_runs: int = 0
     energy: dict[str, float] = field(default_factory=dict)  # joules a panel, by counter
 
@@ -132,6 +134,18 @@ def run_once(detector: Detector, panels: Sequence[Panel], times: Times, which: i
     times.passes[which].append((time.perf_counter_ns() - began) / 1e6)
     for part, ns in detector.laps.ns.items():
         times.parts[part].append(ns / 1e6)
+    for copy, ns in detector.laps.copies_ns.items():
+        times.copies[copy].append(ns / 1e6)
+
+
+def device_copies(detector: Detector, panels: Sequence[Panel], times: Times) -> None:
+    """Note what the device's copies of a batch take alone, by its own clock; nothing of a network in host memory."""
+    for number in range(COPY_WARM + COPY_RUNS):
+        found = detector.device_copies_ms(panels[: times.batch])
+        if not found:
+            return
+        for which, ms in found.items() if number >= COPY_WARM else ():
+            times.copies.setdefault(which, []).append(ms)
 
 
 def warmed(call: Callable[[], object]) -> int:
@@ -178,6 +192,7 @@ def row(recipe: Recipe, engine: Engine, times: Times, panel: Panel, rates: Rates
         "warm_runs": times.warm_runs,
         "ms": found,
         "parts_ms": {part: spread(each) for part, each in times.parts.items()},
+        "copies_ms": {which: spread(each) for which, each in times.copies.items()},
         "panels_per_s": round(per_s, 3),
         "pixels_per_s": round(per_s * panel.size),
         "floor_ms": _rounded(floor.ms),

@@ -11,7 +11,7 @@ from pipeline.bench.group import bench_group
 if TYPE_CHECKING:
     from engines.cache import Choice
     from engines.recipe import Recipe
-    from pipeline.bench.passport import EnginePassport
+    from pipeline.bench.passport import EnginePassport, Row
 
 STOPPED, BROKEN = 130, 3
 WIDE = 120  # columns, where no terminal says its own
@@ -90,6 +90,7 @@ def _measured(
         told = (lambda done, total: show("rounds of all batches", done, total), lambda: interrupted.asked)
         times = bench.timed(detectors, panels, batches, runs, *told)
         for one in times if not interrupted.asked else ():
+            bench.device_copies(detectors[0], panels, one)
             one.energy = bench.energy(detectors[0], panels, one.batch)
     kept = [one for one in times if one.every]
     if not kept:
@@ -143,11 +144,17 @@ def _show(passport: "EnginePassport") -> None:
         table.add_row(str(row.batch), *map(_number, ms), *map(_number, rates), noise)
     console = Console(width=None if sys.stdout.isatty() else WIDE)
     console.print(table)
+    console.print(f"copies, medians: {'; '.join(map(_copies, passport.rows))}", highlight=False, markup=False)
     if passport.rates.why_none:
         console.print(f"no floor: {passport.rates.why_none}", highlight=False, markup=False)
     for row in passport.rows:
         if row.energy_j_per_panel:
             console.print(f"batch {row.batch}, joules a panel: {row.energy_j_per_panel}", highlight=False)
+
+
+def _copies(row: "Row") -> str:
+    told = ", ".join(f"{name.replace('_', ' ')} {_number(each.median)} ms" for name, each in row.copies_ms.items())
+    return f"batch {row.batch}: {told}"
 
 
 def _number(value: Any) -> str:

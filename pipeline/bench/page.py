@@ -14,8 +14,12 @@ OWN_STYLE = """
 figure { margin: .5rem 0 } figcaption span { margin-right: 1rem; white-space: nowrap } .dot { fill: var(--good) }
 figcaption i { display: inline-block; width: .7em; height: .7em; margin-right: .3em; border-radius: 2px }
 .hollow { fill: none; stroke: var(--good); stroke-width: 1.5 }
-pre { background: var(--card); padding: .6rem; overflow-x: auto }
+pre { background: var(--card); padding: .6rem; overflow-x: auto; font-size: .85rem } .settings { columns: 22rem }
+@media print { body { max-width: none; font-size: 12px } h2 { break-after: avoid }
+  figure, tr, .cards { break-inside: avoid } pre { white-space: pre-wrap } .wide { overflow-x: visible }
+  td { white-space: normal } }
 """
+BUSY = 1.5  # load for each core, from which on other programs had a part in the figures
 HEADS = ("", "median ms", "p90", "p99", "p99.9", "longest")
 
 
@@ -32,8 +36,23 @@ def page(passport: EnginePassport | LinePassport) -> str:
     warned += [
         words("Stopped before its end: figures are of what was measured until then.", "warn")
     ] * passport.interrupted
-    body = "".join([f"<h1>{html.escape(title)}</h1>", *warned, *parts, *_about(passport)])
+    load, cores = passport.machine.get("load") or 0.0, passport.machine.get("cores") or 1
+    if load > BUSY * cores:
+        warned.append(words(f"Other programs ran beside it: load {load:.1f} on {cores} cores. Measure again.", "warn"))
+    body = "".join(
+        [f"<h1>{html.escape(title)}</h1>", words(_what(passport), "dim"), *warned, *parts, *_about(passport)]
+    )
     return f"{head}<body>{body}</body></html>\n"
+
+
+def _what(passport: EnginePassport | LinePassport) -> str:
+    """In one sentence: what was measured, on what, when."""
+    subject, machine = passport.subject, passport.machine
+    height, width = subject.panel
+    panels = f"{subject.channels} channels of {width} x {height} px by {subject.method}"
+    engine = f"{subject.runtime} {subject.precision}, {subject.threads} threads"
+    host = ", ".join(str(machine[name]) for name in ("gpu", "cpu") if machine.get(name))
+    return f"{panels}; {engine}; {host}, {machine.get('cores', '?')} cores; {passport.made[:10]}"
 
 
 # --- engine ---
@@ -53,9 +72,9 @@ def _engine(passport: EnginePassport) -> Iterator[str]:
     yield section("Raw frames to findings", table(heads, map(_row, passport.rows)), words(_CAPTION, "dim"))
     yield section("How often it took longer", plots.tail({f"batch {row.batch}": _runs(row) for row in passport.rows}))
     stacked = {f"batch {row.batch}": _medians(row.parts_ms) for row in passport.rows}
-    yield section("Where the time goes, medians", plots.stack(stacked))
+    yield section("Where the time goes, medians", plots.stack(stacked), *_copies(passport))
     first = passport.rows[0]
-    yield section("Batch of one, run by run", plots.over_time(_places(_runs(first)), _runs(first)))
+    yield section("Batch of one, run by run", plots.over_time(_places(_runs(first)), _runs(first), None, "s of runs"))
 
 
 _CAPTION = (
@@ -63,6 +82,24 @@ _CAPTION = (
     " of operations at the matrix rate and bytes at the copy rate, both measured on this machine. Noise: by what share"
     " the same engine differs, opened twice and timed in turns. A dash: too few runs stand behind it."
 )
+
+
+_COPIES = (
+    "Copies lie inside of the parts. By the host: frames, as floats, into the batch (or into memory that the card can"
+    " read), and maps out of the network's memory. By the card: raw frames there, maps and scores back, each alone, by"
+    " its own events."
+)
+
+
+def _copies(passport: EnginePassport) -> Iterator[str]:
+    rows = [
+        (f"batch {row.batch}", which.replace("_", ", "), *_spread(each))
+        for row in passport.rows
+        for which, each in row.copies_ms.items()
+    ]
+    if rows:
+        yield table(("", "copy", *HEADS[1:]), rows)
+        yield words(_COPIES, "dim")
 
 
 def _row(row: Row) -> tuple[str, ...]:
@@ -102,7 +139,9 @@ def _line(passport: LinePassport) -> Iterator[str]:
             "bottleneck": (passport.bottleneck or "-", _busy(passport.busy)),
         }
     )
-    yield words(STAGES.get(passport.bottleneck, ""), "dim")
+    if passport.bottleneck in STAGES:
+        ends = STAGES[passport.bottleneck].removeprefix("-> ")
+        yield words(f"{passport.bottleneck} ends with: {ends}", "dim")
     yield section("Latency", table(HEADS, [("due to decision", *_spread(latency))]), words(_OPEN, "dim"))
     yield plots.tail({"latency": passport.samples.latency_ms})
     over = plots.over_time(passport.samples.due_ms, passport.samples.latency_ms, passport.window_ms)
@@ -120,13 +159,18 @@ _OPEN = (
 
 
 def _stages(passport: LinePassport) -> Iterator[str]:
-    rows = [(name, *_spread(each), STAGES.get(name, "")) for name, each in passport.stages.items()]
-    yield section("Stages", plots.stack(_quantiles(passport)), table((*HEADS, "ends with"), rows))
+    rows = [(name, *_spread(each), _ends(name)) for name, each in passport.stages.items()]
+    yield section("Stages", plots.stack(_quantiles(passport), list(STAGES)), table((*HEADS, "ends with"), rows))
     own = passport.overhead_ms
     parts = ", ".join(f"{name} {_number(ms)}" for name, ms in own.parts.items())
     text = "The line's own way, without belt, exposures, queue, pixel copies and checks, and the network. Medians, ms:"
     shown = table(HEADS, [("overhead", *_spread(own))])
-    yield section("Overhead", shown, words(f"{text} {parts}.", "dim"))
+    drawn = plots.stack({"median": {name: ms for name, ms in own.parts.items() if ms}}, list(STAGES))
+    yield section("Overhead", drawn, shown, words(f"{text} {parts}.", "dim"))
+
+
+def _ends(stage: str) -> str:
+    return STAGES.get(stage, "").removeprefix("-> ").replace("->", "→")
 
 
 def _quantiles(passport: LinePassport) -> dict[str, dict[str, float]]:
@@ -136,7 +180,7 @@ def _quantiles(passport: LinePassport) -> dict[str, dict[str, float]]:
 
 
 def _worst(passport: LinePassport) -> str:
-    bars = plots.stack({f"{one.panel}": dict(one.stages) for one in passport.worst})
+    bars = plots.stack({f"{one.panel}": dict(one.stages) for one in passport.worst}, list(STAGES))
     heads = ("panel", "name", "outcome", "due s", "ms", "held up in")
     rows = [
         (one.panel, one.panel_id, one.outcome, f"{one.due_s:.2f}", f"{one.latency_ms:.1f}", one.held_up_in)
@@ -169,14 +213,35 @@ def _about(passport: EnginePassport | LinePassport) -> Iterator[str]:
     yield section("What was measured", table((), subject.items()))
     yield section("Machine", table((), ((name, _plain(value)) for name, value in passport.machine.items())))
     if isinstance(passport, LinePassport):
-        yield section("Settings", f"<pre>{html.escape(json.dumps(passport.settings, indent=1))}</pre>")
-    own = f"Measuring itself took {passport.own_share:.2%} of a panel's time."
+        yield section("Settings", f"<pre class='settings'>{html.escape(_set(passport.settings))}</pre>")
+    own = f"Measuring itself took {max(passport.own_share, 1e-4):.2%} of a panel's time, or less."
     own = f"{own} {passport.made}, takt {passport.takt_version}."
     yield section("To repeat it", f"<pre>{html.escape(passport.command)}</pre>", words(own, "dim"))
 
 
 def _plain(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name} {_plain(each)}" for name, each in value.items() if each is not None)
+        case list() | tuple():
+            return " x ".join(map(_plain, value)) if all(isinstance(one, int) for one in value) else json.dumps(value)
+        case _:
+            return str(value)
+
+
+def _set(settings: Mapping[str, Any], above: str = "") -> str:
+    """A line each, as `timing.window_ms = 1000`."""
+    lines = []
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            lines.append(_set(value, f"{above}{name}."))
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            lines += [_set(one, f"{above}{name}.{place}.") for place, one in enumerate(value)]
+        else:
+            lines.append(f"{above}{name} = {json.dumps(value)}")
+    return "\n".join(lines)
 
 
 def _spread(of: Spread) -> tuple[str, ...]:

@@ -73,6 +73,12 @@ class Row(Part):
     warm_runs: int = Field(description="before the first one that counts, until the times were stable")
     ms: Spread
     parts_ms: dict[str, Spread] = Field(description="prepare, network, stitch, decide")
+    copies_ms: dict[str, Spread] = Field(
+        default={},
+        description="inside of the parts. host_in: frames, as floats, into the batch, or into memory that the card can"
+        " read; host_out: maps out of the network's memory; device_in, device_out: raw frames to the card, maps and"
+        " scores back, each alone, by the card's events; only where a network lies on a card",
+    )
     panels_per_s: float
     pixels_per_s: float = Field(description="useful ones: channels x height x width of the panels, halos not counted")
     floor_ms: Ms | None = Field(description="the larger of the two floors")

@@ -4,12 +4,12 @@ Colours and fonts are the page's, see `pipeline.bench.page`.
 """
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-WIDE, HIGH, LEFT, BOTTOM, TOP = 640, 220, 52, 30, 8
+WIDE, HIGH, LEFT, BOTTOM, TOP = 640, 232, 62, 30, 20
 MOST_POINTS = 600
 HUES = (210, 30, 150, 340, 265, 55, 185, 0, 100, 300, 230, 15, 170, 45)
 
@@ -53,7 +53,8 @@ def tail(series: Mapping[str, Sequence[float]], unit: str = "ms") -> str:
     across = Axis(float(min(ms[0] for ms in sets.values())), float(max(ms[-1] for ms in sets.values())) * 1.001)
     up = Axis(0.7 / most, 1.0, logarithmic=True)
     lines = "".join(_tail_line(name, ms.tolist(), across, up, place) for place, (name, ms) in enumerate(sets.items()))
-    return drawing(_frame(across, up, unit, "panels that took longer") + lines, _legend(list(sets)))
+    shares = {10.0**-power: f"1 of {10**power:,}" if power else "all" for power in range(7)}
+    return drawing(_frame(across, up, unit, "so many took longer", shares) + lines, _legend(list(sets)))
 
 
 def _tail_line(name: str, ms: Sequence[float], across: Axis, up: Axis, place: int) -> str:
@@ -63,7 +64,12 @@ def _tail_line(name: str, ms: Sequence[float], across: Axis, up: Axis, place: in
     return _polyline([(across.share(ms[at]), up.share(1 - at / len(ms))) for at in keep], place, name)
 
 
-def over_time(due_ms: Sequence[float], latency_ms: Sequence[float], deadline_ms: float | None = None) -> str:
+def over_time(
+    due_ms: Sequence[float],
+    latency_ms: Sequence[float],
+    deadline_ms: float | None = None,
+    name: str = "s since the first panel",
+) -> str:
     """Every panel where it was due: the longest of each few, so that none that took long is left out."""
     if not latency_ms:
         return ""
@@ -73,20 +79,22 @@ def over_time(due_ms: Sequence[float], latency_ms: Sequence[float], deadline_ms:
     up = Axis(0.0, max(*latency_ms, deadline_ms or 0.0) * 1.05)
     dots = "".join(_dot(across.share(due_ms[at] / 1000), up.share(latency_ms[at])) for at in worst)
     limit = _level(up.share(deadline_ms), f"deadline {deadline_ms:g} ms") if deadline_ms else ""
-    return drawing(_frame(across, up, "s since the first panel", "ms") + dots + limit)
+    return drawing(_frame(across, up, name, "ms") + dots + limit)
 
 
-def stack(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """One bar a row, its parts one after the other; ms."""
-    names = list(dict.fromkeys(name for parts in rows.values() for name in parts))
+def stack(rows: Mapping[str, Mapping[str, float]], known: Sequence[str] = ()) -> str:
+    """One bar a row, its parts one after the other; ms. A part of `known` has one colour in all drawings."""
+    told = dict.fromkeys(name for parts in rows.values() for name in parts)
+    names = list(dict.fromkeys([*known, *told]))
     most = max((sum(parts.values()) for parts in rows.values()), default=0.0)
     if not most:
         return ""
     across, step = Axis(0.0, most * 1.02), 30
     bars = "".join(_bar(label, parts, names, across, n * step) for n, (label, parts) in enumerate(rows.items()))
     high = step * len(rows)
-    marks = "".join(_tick_x(across.share(tick), high, f"{tick:g}") for tick in across.ticks())
-    return drawing(bars + marks + _text(WIDE, high + 26, "ms", "end"), _legend(names), high + 30)
+    marks = "".join(_tick_x(across.share(tick), high, f"{tick:g}", 0) for tick in across.ticks())
+    shown = _legend(names, told)
+    return drawing(marks + bars + _text(WIDE, high + 26, "ms", "end"), shown, high + 30)
 
 
 def _bar(label: str, parts: Mapping[str, float], names: Sequence[str], across: Axis, top: float) -> str:
@@ -118,10 +126,10 @@ def drawing(content: str, legend: str = "", high: float = HIGH + BOTTOM) -> str:
     return f"<figure><svg viewBox='0 0 {WIDE + 12} {high:.0f}' role='img'>{content}</svg>{legend}</figure>"
 
 
-def _frame(across: Axis, up: Axis, x_name: str, y_name: str) -> str:
+def _frame(across: Axis, up: Axis, x_name: str, y_name: str, labels: Mapping[float, str] | None = None) -> str:
     xs = "".join(_tick_x(across.share(tick), HIGH, f"{tick:g}") for tick in across.ticks())
-    ys = "".join(_tick_y(up.share(tick), f"{tick:g}") for tick in up.ticks())
-    return xs + ys + _text(WIDE, HIGH + 26, x_name, "end") + _text(LEFT + 4, TOP + 8, y_name, "start")
+    ys = "".join(_tick_y(up.share(tick), (labels or {}).get(tick, f"{tick:g}")) for tick in up.ticks())
+    return xs + ys + _text(WIDE, HIGH + 26, x_name, "end") + _text(0, TOP - 9, y_name, "start")
 
 
 def _x(share: float) -> float:
@@ -132,8 +140,8 @@ def _y(share: float) -> float:
     return HIGH - share * (HIGH - TOP)
 
 
-def _tick_x(share: float, bottom: float, label: str) -> str:
-    line = f"<line class='axis' x1='{_x(share):.1f}' x2='{_x(share):.1f}' y1='{TOP}' y2='{bottom}'/>"
+def _tick_x(share: float, bottom: float, label: str, top: float = TOP) -> str:
+    line = f"<line class='axis' x1='{_x(share):.1f}' x2='{_x(share):.1f}' y1='{top}' y2='{bottom}'/>"
     return line + _text(_x(share), bottom + 13, label, "middle")
 
 
@@ -162,8 +170,10 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}'>{html.escape(text)}</text>"
 
 
-def _legend(names: Sequence[str]) -> str:
-    keys = (f"<span><i style='background:{_colour(n)}'></i>{html.escape(name)}</span>" for n, name in enumerate(names))
+def _legend(names: Sequence[str], shown: Collection[str] | None = None) -> str:
+    """What each colour is, of `shown` alone."""
+    told = [(place, name) for place, name in enumerate(names) if shown is None or name in shown]
+    keys = (f"<span><i style='background:{_colour(n)}'></i>{html.escape(name)}</span>" for n, name in told)
     return f"<figcaption>{''.join(keys)}</figcaption>"
 
 

@@ -1,7 +1,8 @@
 """Percentiles that enough panels stand behind, and what may be said of a ratio of two of them. Pure.
 
-Neighbours in a run are alike: a program beside it slows many panels in a row. So draws take blocks of neighbours, and
-the noise floor of a run is what the same thing, measured twice or at five times of the run, differs by.
+Neighbours in a run are alike: a program beside it slows many panels in a row. So draws take blocks of neighbours. A
+machine also drifts more slowly than any block is long, and goes on doing so from one run to the next, which no draw
+out of one run shows. So a run has a noise floor: by what its fifths scatter, a further run may be off too.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from calibration.bootstrap import interval
 
 P99_FROM, P999_FROM = 2_000, 10_000  # panels; with fewer, a percentile is the chance of single ones
 RESAMPLES, SEED, PARTS = 500, 0, 5
+STUDENT_4 = 2.776  # 97.5 % of Student's distribution with PARTS - 1 degrees of freedom
 QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 ENOUGH = {"median": 1, "p90": 20, "p99": P99_FROM, "p999": P999_FROM}
 
@@ -56,8 +58,25 @@ def apart(times: float) -> float:
 
 
 def noise_floor(passes: Sequence[Sequence[float] | Floats], name: str = "median") -> float:
-    """By what share two measurements of the same thing may differ: the passes among each other, or parts of one."""
+    """By what share a further run of the same thing may differ, 95 % sure.
+
+    The larger of what the passes, taken in turns, differ by among each other, and of what drift makes likely.
+    """
     arrays = [np.asarray(each, float) for each in passes]
     limits = [apart(bound) for a, b in combinations(arrays, 2) for bound in ratio(list(a), list(b), name)[1]]
-    parts = [np.quantile(part, QUANTILES[name]) for part in np.array_split(np.concatenate(arrays), PARTS) if part.size]
-    return float(max([*limits, max(parts) / min(parts) - 1]))
+    least = min(map(len, arrays))
+    in_turn = np.column_stack([each[:least] for each in arrays]).ravel()  # as they were taken
+    return float(max([*limits, drift(in_turn, name)]))
+
+
+def drift(ms: Floats, name: str = "median") -> float:
+    """The noise floor of one run in the order in which it was taken.
+
+    The levels of its parts are logarithms of their quantiles. Drift may keep up for as long as a run takes, so the next
+    run is expected no nearer than one more part: two levels differ by Student's t times their deviation times root 2.
+    """
+    parts = [part for part in np.array_split(ms, PARTS) if part.size]
+    levels = np.array([np.quantile(part, QUANTILES[name]) for part in parts])
+    if len(levels) < PARTS or levels.min() <= 0:
+        return float("inf")
+    return float(np.expm1(STUDENT_4 * np.sqrt(2) * np.log(levels).std(ddof=1)))

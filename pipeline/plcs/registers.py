@@ -19,6 +19,7 @@ How a half-updated value is kept out:
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum, StrEnum
+from functools import lru_cache
 
 from pipeline.errors import PlcError
 from pipeline.plcs import SLOTS, LineStatus, PlcImage, Result, ResultSeen, SlotSeen, check_word
@@ -212,8 +213,14 @@ def pack_image(image: PlcImage) -> list[int]:
 def unpack_image(words: Sequence[int]) -> PlcImage:
     """The PLC's side from [PLC_COUNT] words."""
     counts = _bare("plc", _unpack(_PLC_ROWS[None], words))
-    slots = (words[_PLC_ROWS[slot][0].offset - PLC_START :] for slot in range(SLOTS))
-    return PlcImage(tuple(SlotSeen(**_unpack(_PLC_ROWS[0], slot)) for slot in slots), **counts)
+    starts = [_PLC_ROWS[slot][0].offset - PLC_START for slot in range(SLOTS)]
+    slots = (tuple(words[start:end]) for start, end in zip(starts, [*starts[1:], PLC_COUNT], strict=True))
+    return PlcImage(tuple(map(_slot_of, slots)), **counts)
+
+
+@lru_cache(maxsize=4 * SLOTS)  # looked at some hundred times a second, and mostly as it was
+def _slot_of(words: tuple[int, ...]) -> SlotSeen:
+    return SlotSeen(**_unpack(_PLC_ROWS[0], words))
 
 
 def pack_result(result: Result) -> list[int]:
@@ -230,6 +237,11 @@ def pack_seen(seen: ResultSeen) -> list[int]:
 
 def unpack_result(words: Sequence[int]) -> ResultSeen:
     """One result slot from [RESULT_COUNT] words."""
+    return _result_of(tuple(words))
+
+
+@lru_cache(maxsize=4 * SLOTS)
+def _result_of(words: tuple[int, ...]) -> ResultSeen:
     values = _unpack(_RESULT_ROWS, words)
     values["seq"] = values.pop("result_seq")
     check, seq_copy = values.pop("check"), values.pop("result_seq_copy")
@@ -243,6 +255,11 @@ def pack_status(status: LineStatus) -> list[int]:
 
 def unpack_status(words: Sequence[int]) -> LineStatus:
     """The vision system's globals from [STATUS_COUNT] words."""
+    return _status_of(tuple(words))
+
+
+@lru_cache(maxsize=4)
+def _status_of(words: tuple[int, ...]) -> LineStatus:
     return LineStatus(**_bare("vision", _unpack(_STATUS_ROWS, words)))
 
 

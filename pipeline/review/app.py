@@ -1,7 +1,5 @@
 """The review station as a process of the line; it waits for everybody else's share of the processor."""
 
-import os
-
 import cv2
 
 from pipeline.bus import Bus
@@ -13,12 +11,10 @@ from pipeline.review.serving import Served
 from pipeline.stage import Life
 
 TURN_MS = 100
-NICE = 10  # people wait gladly for a line's p99
 
 
 def main(config: LineConfig, part: str, life: Life, bus: Bus) -> None:
     """Serve until asked to stop; a store that is not there yet is waited for."""
-    os.nice(NICE)
     cv2.setNumThreads(1)
     desk = Desk(config)
     desk.watch = Watch(config, bus)

@@ -2,7 +2,8 @@
 
     PYTHON anomalib_peer.py PICTURES.npy THREADS
 
-PICTURES are uint8 [n, H, W, 3]. The first line written says what there is: `{"engines": [...], "left_out": {...}}`.
+PICTURES are uint8 [n, H, W, 3]. Lines written first say what it is about: `{"exporting": NAME}`; the next one says what
+there is: `{"engines": [...], "left_out": {...}}`.
 Each line read, `{"engine": NAME, "picture": NUMBER}`, is answered by `{"ms": MILLISECONDS, "cpu_ms": OF THE CPU}` of
 one `predict`. `default` and `int8` are its OpenVINO inferencer, `torch` its torch inferencer, `plain PyTorch` the same
 model called without any inferencer. Run in a folder of its own: anomalib writes there. Of takt nothing is imported.
@@ -38,7 +39,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the libraries print is no answer
     pictures, threads = np.load(sys.argv[1]), int(sys.argv[2])
-    running, left_out = opened(pictures, threads)
+    running, left_out = opened(pictures, threads, lambda name: answers.write(json.dumps({"exporting": name}) + "\n"))
     versions = {name: metadata.version(name) for name in LIBRARIES}
     answers.write(json.dumps({"engines": list(running), "left_out": left_out, "versions": versions}) + "\n")
     for line in sys.stdin:
@@ -52,18 +53,22 @@ def took(predict: Callable[[NDArray], Any], picture: NDArray) -> dict[str, float
     return {"ms": 1000 * (time.perf_counter() - began), "cpu_ms": 1000 * (time.process_time() - worked)}
 
 
-def opened(pictures: NDArray, threads: int) -> tuple[dict[str, Callable[[NDArray], Any]], dict[str, str]]:
+def opened(
+    pictures: NDArray, threads: int, tell: Callable[[str], Any]
+) -> tuple[dict[str, Callable[[NDArray], Any]], dict[str, str]]:
     """`predict` of each export that can be made, and why the others cannot."""
     model = untaught()
     deploy = import_module("anomalib.deploy")
     config = {"INFERENCE_NUM_THREADS": threads}
     running, left_out = {}, {}
     for name, options in {"default": {}, "int8": int8(pictures)}.items():
+        tell(name)
         try:
             path = model.to_openvino(Path(name), input_size=tuple(pictures.shape[1:3]), **options)
             running[name] = deploy.OpenVINOInferencer(path, device="CPU", config=config).predict
         except Exception as error:  # a peer's export that fails is left out of the comparison, with its reason
             left_out[name] = said(error)
+    tell("torch")
     return running | by_torch(model, deploy, left_out, threads), left_out
 
 

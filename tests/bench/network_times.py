@@ -17,16 +17,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from untaught import network
 
-from calibration.export import export
-from calibration.stack import Stack
-from engines import graphs, methods, recipe, runtimes
+from engines import graphs, runtimes
 from engines.detector import INPUT
 from engines.runtimes import Network, Source
 
@@ -55,9 +53,8 @@ def main(
     with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
         running = {}
         for name in track(networks.split(";"), "exporting", console=CONSOLE):
-            folder = Path(place) / name.replace(" ", "_")
-            folder.mkdir()
-            path = exported(name, channels, side, folder)
+            method, changes = NETWORKS[name]
+            path = network(Path(place) / name.replace(" ", "_"), channels, (side, side), method, changes)
             for engine in engines.split(","):
                 running[f"{name} on {engine}"] = opened.enter_context(opening(path, engine, threads))
         panel = np.random.default_rng(0).random((1, channels, side, side), dtype=np.float32)
@@ -65,16 +62,6 @@ def main(
     show(times, channels, side, threads)
     if json_file:
         json_file.write_text(json.dumps({name: figures(each, times) for name, each in times.items()}, indent=1) + "\n")
-
-
-def exported(name: str, channels: int, side: int, folder: Path) -> Path:
-    kind, changes = NETWORKS[name]
-    method = methods.load(kind)
-    torch.manual_seed(0)
-    model = method.build(channels, methods.settings_of(method, {"height": side, "width": side, **changes})).eval()
-    frames = np.random.default_rng(0).integers(0, 255, (2, channels, side, side), dtype=np.uint8)
-    export(model, Stack(frames, ("a", "b"), 16), folder)
-    return folder / recipe.NETWORK
 
 
 def opening(path: Path, engine: str, threads: int) -> AbstractContextManager[Network]:
@@ -104,9 +91,9 @@ def timed(running: dict[str, Any], panel: NDArray[np.float32], rounds: int) -> d
 
 
 def _round(running: dict[str, Any], panel: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
-    for name, network in running.items():
+    for name, opened in running.items():
         began = time.perf_counter()
-        network.run({INPUT: panel})
+        opened.run({INPUT: panel})
         yield name, 1000 * (time.perf_counter() - began)
 
 

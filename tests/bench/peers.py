@@ -12,13 +12,14 @@ to floats, resizing, normalising, the map at full size and its thresholds. Ours 
 normalising, comparison, map and score are inside the network, and `inspect`, from the raw frame to the finding. In a
 line, `inspect` also carries one golden defect in every batch, as a check on the engine that they have not: that is one
 more row, and not in these times. Their default export runs in the precision that OpenVINO chooses (bf16 where the
-processor has it), ours in what the name says. The processor's time of a call, of all threads, is less moved by what
-else the machine does.
+processor has it), ours in what the name says. The processor's time of a call, of all threads, is less
+moved by what else the machine does. Ctrl-C prints what was timed so far.
 """
 
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,24 +29,22 @@ from typing import IO, Annotated, Any
 
 import numpy as np
 import typer
-from network_times import NETWORKS, exported, opening
+from network_times import opening
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from untaught import made
 
-from engines import recipe as recipes
 from engines import runtimes
 from engines.build import derive
 from engines.detector import INPUT, open_detector
-from engines.recipe import Channel, Limits, Promise, Recipe, Resize, ScoreStatistics, Training
 from engines.runtimes import WEIGHTS
 
-CONSOLE = Console()
+CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 SCRIPT = Path(__file__).with_name("anomalib_peer.py")
 ENGINES = "onnxruntime-fp32,onnxruntime-int8,openvino-fp32,openvino-bf16,openvino-int8,pytorch-fp32"
-PICTURES, WARM_UP, METHOD = 16, 20, "mkd"
-COLOURS = ("red", "green", "blue")
+PICTURES, WARM_UP, METHOD, SAY_EVERY_S = 16, 20, "mkd", 10.0
 PEER = "anomalib "
 Run = Callable[[int], tuple[float, float]]  # one picture by its number; milliseconds, and those of the processor
 
@@ -74,14 +73,15 @@ def main(
 def ours(engines: list[str], pictures: NDArray, threads: int, place: Path, opened: ExitStack) -> dict[str, Run]:
     """The network alone, and the detector, in every engine."""
     frames = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-    made, running = untaught(pictures.shape[1], place / "recipe"), {}
+    size = (pictures.shape[1], pictures.shape[2])
+    recipe, running = made(place / "recipe", pictures.shape[3], size, METHOD, passing=True), {}
     for engine in track(engines, "opening ours", console=CONSOLE):
         runtime, precision = engine.split("-")
         if runtimes.load(runtime, precision).made_from(precision) != WEIGHTS:  # else it is opened by the detector alone
-            network = opened.enter_context(opening(made.network, engine, threads))
+            network = opened.enter_context(opening(recipe.network, engine, threads))
             running[f"{engine}, network"] = network_run(network, frames)
-        options: dict[str, Any] = {"threads": threads, "max_batch": 1, "derived": derive(made, runtime, precision)}
-        detector = opened.enter_context(open_detector(made, runtime, precision, proving=False, **options))
+        options: dict[str, Any] = {"threads": threads, "max_batch": 1, "derived": derive(recipe, runtime, precision)}
+        detector = opened.enter_context(open_detector(recipe, runtime, precision, proving=False, **options))
         running[f"{engine}, inspect"] = detector_run(detector, frames)
     return running
 
@@ -101,32 +101,6 @@ def took(call: Callable[[], Any]) -> tuple[float, float]:
     return 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)
 
 
-def untaught(side: int, folder: Path) -> Recipe:
-    """A recipe that passes every panel: a good one is what a line sees most of the time."""
-    folder.mkdir()
-    exported(METHOD, len(COLOURS), side, folder)
-    golden = np.random.default_rng(1).integers(0, 255, (4, len(COLOURS), side, side), dtype=np.uint8)
-    map = np.zeros((side // 4, side // 4), np.float32)
-    panels = (recipes.Golden(f"good_{number}", False, each, 0.0, map) for number, each in enumerate(golden))
-    recipes.write_golden(folder, tuple(panels))
-    return recipes.write(folder, facts(side))
-
-
-def facts(side: int) -> dict[str, Any]:
-    statistics = ScoreStatistics(panels=20, mean=0, std=1, minimum=0, median=0, maximum=1)
-    promise = Promise(rate=0.2, confidence=0.9)
-    return {
-        "product": "picture",
-        "channels": tuple(Channel(name=name, light=name) for name in COLOURS),
-        "geometry": Resize(height=side, width=side),
-        "dtype": "uint8",
-        "method": METHOD,
-        "settings": {"height": side, "width": side, **NETWORKS[METHOD][1]},
-        "training": Training(panels=20, held_out=20, seed=0, teacher="none"),
-        "limits": Limits(image=1e9, pixel=1e9, low=-1e9, min_area_px=1, promise=promise, statistics=statistics),
-    }
-
-
 @contextmanager
 def peer_runs(
     python: Path, pictures: NDArray, threads: int, place: Path
@@ -137,24 +111,38 @@ def peer_runs(
     with (
         (place / "peer.log").open("w") as log,
         subprocess.Popen(
-            command, cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+            command,
+            cwd=place,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # Ctrl-C is ours
         ) as child,
     ):
         assert child.stdin and child.stdout
-        with CONSOLE.status("the peer exports its engines"):
-            about = json.loads(child.stdout.readline() or refused(place / "peer.log"))
-        yield {PEER + name: peer_run(name, child.stdin, child.stdout) for name in about["engines"]}, about
-        child.stdin.close()
+        try:
+            while "exporting" in (about := answered(child.stdout, place / "peer.log")):
+                CONSOLE.print(f"the peer exports {about['exporting']}")
+            ends = child.stdin, child.stdout, place / "peer.log"
+            yield {PEER + name: peer_run(name, *ends) for name in about["engines"]}, about
+        finally:
+            child.kill()  # it has nothing to lose, and libraries' threads may keep it from ending
 
 
-def refused(log: Path) -> str:
-    raise SystemExit(f"the peer ended: {log.read_text().splitlines()[-1:]}; it needs anomalib 2.7, openvino and nncf")
+def answered(answers: IO[str], log: Path) -> dict[str, Any]:
+    """What the peer says next."""
+    if line := answers.readline():
+        return json.loads(line)
+    said = log.read_text().splitlines()[-3:] if log.exists() else []
+    raise SystemExit(f"the peer ended: {' / '.join(said)}; it needs anomalib 2.7, openvino and nncf")
 
 
-def peer_run(name: str, asked: IO[str], answers: IO[str]) -> Run:
+def peer_run(name: str, asked: IO[str], answers: IO[str], log: Path) -> Run:
     def run(number: int) -> tuple[float, float]:
         asked.write(json.dumps({"engine": name, "picture": number}) + "\n")
-        answer = json.loads(answers.readline())
+        answer = answered(answers, log)
         return answer["ms"], answer["cpu_ms"]
 
     return run
@@ -163,13 +151,19 @@ def peer_run(name: str, asked: IO[str], answers: IO[str]) -> Run:
 def timed(running: dict[str, Run], rounds: int) -> dict[str, NDArray[np.float64]]:
     """Milliseconds [rounds, 2] of each, in turns; every round begins with another one."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
-    names = list(running)
-    for number in track(range(WARM_UP + rounds), "timing", console=CONSOLE):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            taken = running[name](number % PICTURES)
-            if number >= WARM_UP:
-                times[name].append(taken)
+    names, began_s = list(running), time.monotonic()
+    try:
+        for number in track(range(WARM_UP + rounds), "timing", console=CONSOLE):
+            first = number % len(names)
+            taken = {name: running[name](number % PICTURES) for name in names[first:] + names[:first]}
+            for name in names if number >= WARM_UP else ():
+                times[name].append(taken[name])
+            if time.monotonic() - began_s > SAY_EVERY_S and not CONSOLE.is_terminal:
+                began_s = time.monotonic()
+                CONSOLE.print(f"round {number + 1} of {WARM_UP + rounds}")
+    except KeyboardInterrupt:
+        if not times[names[0]]:
+            raise
     return {name: np.array(each) for name, each in times.items()}
 
 

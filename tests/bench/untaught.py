@@ -1,9 +1,11 @@
-"""Recipes whose networks learnt nothing, for scripts that measure time alone: weights change none.
+"""Networks that learnt nothing, and recipes of them, for scripts that measure time alone: weights change none.
 
-They are sealed, certified and run as taught ones are: a golden good panel below the limit, a golden defect above it,
-which travels in every batch. What they decide means nothing.
+Recipes are sealed, certified and run as taught ones are: golden good panels below the limit, a golden defect above it,
+which travels in every batch; or, with `passing`, no limit that anything could exceed, and no defect. What they decide
+means nothing.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +30,45 @@ GOOD, PIECE = 4, 128
 Frames = NDArray[np.uint8]  # [C, H, W]
 
 
+def network(
+    folder: Path, channels: int, size: tuple[int, int], method: str, changes: Mapping[str, Any] | None = None
+) -> Path:
+    """A method's ONNX graph for `size` (height, width), exported to the new `folder`; `changes` of its settings."""
+    _exported(*_method(method, {"height": size[0], "width": size[1], **(changes or {})}), channels, folder)
+    return folder / recipe.NETWORK
+
+
 def made(
-    folder: Path, channels: int, size: tuple[int, int], method: str = methods.PRODUCTION, tiled: bool = False
+    folder: Path,
+    channels: int,
+    size: tuple[int, int],
+    method: str = methods.PRODUCTION,
+    tiled: bool = False,
+    passing: bool = False,
 ) -> Recipe:
     """A recipe for simulated panels of `size` (height, width) in the first so many channels, written to `folder`."""
-    kind = methods.load(method)
-    settings = methods.settings_of(kind, {"teacher": "resnet18"} if "teacher" in kind.Settings.model_fields else {})
+    kind, settings = _method(method, {} if tiled else {"height": size[0], "width": size[1]})
     geometry = _tiles(kind, settings, channels, size) if tiled else Resize(height=size[0], width=size[1])
-    folder.mkdir(parents=True)
-    _exported(kind, settings.sized(geometry.height, geometry.width), channels, folder)
+    settings = settings.sized(geometry.height, geometry.width) if tiled else settings
+    _exported(kind, settings, channels, folder)
     facts = _facts(geometry, channels, method, settings)
     shown = _piece(size) if tiled else size
     frames = [*(_good(n, channels, shown) for n in range(GOOD)), *_strange(channels, shown)]
     found = _answers(recipe.write(folder, facts | {"limits": _limits(1e6, 1e6)}), frames)
+    if passing:
+        recipe.write_golden(folder, tuple(_golden(f"good_{n}", False, frames[n], found[n]) for n in range(GOOD)))
+        return recipe.write(folder, facts | {"limits": _limits(1e9, 1e9)})
     limits, defect = _parted(found)
     golden = [_golden(f"good_{n}", False, frames[n], found[n]) for n in range(GOOD)]
     recipe.write_golden(folder, (*golden, _golden("defect_0", True, frames[defect], found[defect])))
     return recipe.write(folder, facts | {"limits": limits})
+
+
+def _method(name: str, changes: Mapping[str, Any]) -> tuple[Any, MethodSettings]:
+    """The method, and its settings; with ResNet-18 as its teacher where no other is asked for."""
+    kind = methods.load(name)
+    usual = {"teacher": "resnet18"} if "teacher" in kind.Settings.model_fields else {}
+    return kind, methods.settings_of(kind, {**usual, **changes})
 
 
 def _tiles(kind: Any, settings: MethodSettings, channels: int, size: tuple[int, int]) -> Tiles:
@@ -57,6 +81,7 @@ def _piece(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _exported(kind: Any, settings: MethodSettings, channels: int, folder: Path) -> None:
+    folder.mkdir(parents=True)
     torch.manual_seed(0)
     model = kind.build(channels, settings).eval()
     export(model, Stack(np.zeros((2, channels, settings.height, settings.width), np.uint8), ("a", "b"), 16), folder)
@@ -105,7 +130,7 @@ def _facts(geometry: Resize | Tiles, channels: int, method: str, settings: Metho
         "geometry": geometry,
         "dtype": "uint8",
         "method": method,
-        "settings": settings.sized(geometry.height, geometry.width).model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
         "training": Training(panels=0, held_out=0, seed=0, teacher="none"),
     }
     return facts | ({"score": RULE} if isinstance(geometry, Tiles) else {})

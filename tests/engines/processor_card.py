@@ -4,6 +4,7 @@ in blocks of one thread one after the other, and its networks are run by onnxrun
 import ctypes
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,16 @@ def _as_c(value: Any) -> Any:
     return kind(value.item())
 
 
+class Moment:
+    """A timed event."""
+
+    def __init__(self) -> None:
+        self.at_s = time.perf_counter()
+
+    def time_since(self, earlier: "Moment") -> float:
+        return 1000 * (self.at_s - earlier.at_s)
+
+
 class Stream:
     """Does at once what it is told."""
 
@@ -107,8 +118,8 @@ class Stream:
     def launch(self, function: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         launched(self._library, function, grid, arguments)
 
-    def mark(self, event: object = None) -> object:
-        return event or object()
+    def mark(self, event: object = None, timed: bool = False) -> object:
+        return Moment() if timed else event or object()
 
     def follow(self, event: object) -> None:
         assert event is not None
@@ -167,6 +178,7 @@ class Lane:
         self._answers: Mapping[str, NDArray] = {}
         self.under_way = 0
         self.computed: list[int] = []
+        self.copied_out: list[int] = []
 
     def captured(self, rows: int) -> int:
         return padded(rows, sizes(self.max_batch))
@@ -179,6 +191,10 @@ class Lane:
         assert np.isfinite(batch).all(), "a row was not gathered"
         self._answers = {name: each.copy() for name, each in self._network.run({self._entry: batch}).items()}
         self._batch[:] = np.nan
+
+    def copy_out(self, rows: int) -> None:
+        assert not self.under_way and rows == self.captured(rows)
+        self.copied_out.append(rows)
 
     def finish(self, rows: int) -> Mapping[str, NDArray]:
         assert self.under_way == rows

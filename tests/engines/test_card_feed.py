@@ -126,6 +126,21 @@ def test_room_for_panels_is_used_again(library: ctypes.CDLL, tiled_recipe: Recip
         assert len(network.device.taken) == taken
 
 
+def test_copies_are_stated_apart(library: ctypes.CDLL, tiled_recipe: Recipe) -> None:
+    panel = np.full((CHANNELS, 100, 120), 50, np.uint8)
+    with on_card(library, tiled_recipe, 4) as (card, network), open_detector(tiled_recipe, max_batch=4) as host:
+        taken = len(network.device.taken)
+        found = card.device_copies_ms([panel, panel])
+        assert set(found) == {"device_in", "device_out"} and min(found.values()) > 0
+        assert len(network.lanes[0].stream.copied_in) >= 2 and network.lanes[0].copied_out
+        card.inspect([panel])
+        assert card.laps.copies_ns["host_in"] > 0  # this panel lies in no memory that the card can read
+        room = len(network.device.taken)
+        card.device_copies_ms([panel])
+        assert room >= taken and len(network.device.taken) == room  # what it took is used again
+        assert host.device_copies_ms([panel]) == {}
+
+
 def test_an_overlap_keeps_order_and_leaves_nothing_under_way() -> None:
     log: list[tuple[str, int]] = []
 

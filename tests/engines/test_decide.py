@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,6 +73,27 @@ def test_a_defect_names_the_channels_that_show_it() -> None:
     frames[1, 18:22, 18:22] = 200
     named = with_channels(Defect(17, 17, 6, 6, 36, 1.0), frames, ("bright", "dark", "coaxial"))
     assert named.channels == ("dark",)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(20, 20, 10, 10), (5, 80, 70, 60), (0, 0, 160, 200)]))
+def test_a_sample_of_large_surroundings_names_the_same_channels(seed: int, box: tuple[int, int, int, int]) -> None:
+    rng, (y, x, height, width) = np.random.default_rng(seed), box
+    frames = rng.normal(100, 5, (4, 160, 200))
+    frames[:, ::2] += 3  # the pitch of a display
+    frames[2, y + 2 : y + 8, x + 2 : x + 8] += 90
+    named = with_channels(Defect(x, y, width, height, 36, 1.0), frames.astype(np.uint8), ("a", "b", "c", "d"))
+    assert named.channels == ("c",)
+
+
+@given(arrays(np.float32, (9, 11), elements=st.sampled_from([0.1, 0.7, 0.9])))
+def test_regions_are_those_of_the_whole_panel(map: np.ndarray) -> None:
+    found = decide(map, 0.9, limits(), (9, 11))
+    mask = map > limits().pixel
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    whole = {tuple(each.item() for each in row) for row in stats[1:]}
+    if mask.any():
+        assert {(one.x, one.y, one.width, one.height, one.area_px) for one in found.defects} == whole
+        assert len(found.defects) == count - 1
 
 
 def test_a_ruined_panel_lists_its_strongest_defects_and_shows_all() -> None:

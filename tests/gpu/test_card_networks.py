@@ -53,6 +53,8 @@ def test_panels_answer_as_on_the_processor_in_any_batch(choice: tuple[str, str],
             assert found.passed == known.passed or abs(known.score / demo.manifest.limits.image - 1) < 0.01
             np.testing.assert_allclose(found.score, known.score, rtol=RELATIVE[choice[1]])
     detector.prove()
+    copies = detector.device_copies_ms(panels[:3])
+    assert all(0 < ms < 100 for ms in copies.values()) and set(copies) in ({"device_in", "device_out"}, set())
 
 
 def test_it_is_granted_a_certificate_by_what_it_says(choice: tuple[str, str], kept: Path) -> None:

@@ -37,11 +37,18 @@ def test_its_end_and_its_words_are_the_supervisors(output: Path) -> None:
     assert child.returncode == 1
 
 
-def test_a_signal_that_ended_it_is_told(start: Callable[..., Line]) -> None:
+def test_each_goes_when_its_row_says_and_a_signal_that_ended_one_is_told(start: Callable[..., Line]) -> None:
     line = start(conveyor=ENDLESS)
     process = line.supervisor.running["archiver"].process
     assert process.poll() is None and psutil.Process(process.pid).ppid() == os.getpid()
     assert psutil.Process(process.pid).name() == "takt:archiver"
+    line.until_passing_again()
+    for name, nice in {stage.name: stage.nice for stage in stages(line.config)}.items():
+        process_id = line.supervisor.running[name].process.pid
+        allowed = nice >= 0 or os.geteuid() == 0  # who may not goes behind nobody
+        threads = [each.id for each in psutil.Process(process_id).threads()] if name != "archiver" else [process_id]
+        expected = min(max(os.nice(0) + nice * allowed, -20), 19)
+        assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {expected}, name
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.01)
     process.kill()

@@ -9,7 +9,7 @@ import pytest
 import pipeline
 from engines import recipe as recipes
 from engines.detector import open_detector
-from engines.laps import PARTS, Laps
+from engines.laps import HOST_IN, HOST_OUT, PARTS, Laps
 from pipeline.bench import floors
 from pipeline.bench.engine import panels_of, rows_of, timed
 from pipeline.cli import app
@@ -42,6 +42,9 @@ def test_every_batch_size_has_its_row_and_the_files_are_there(recipe: Path, tmp_
         assert 0 < row["ms"]["median"] <= row["ms"]["p90"] <= row["ms"]["max"]
         assert (row["ms"]["p99"], row["ms"]["p999"]) == (None, None)
         assert set(row["parts_ms"]) == set(PARTS)
+        assert set(row["copies_ms"]) == {HOST_IN, HOST_OUT}
+        assert 0 < row["copies_ms"][HOST_IN]["median"] <= row["parts_ms"]["prepare"]["median"]
+        assert 0 < row["copies_ms"][HOST_OUT]["median"] <= row["parts_ms"]["stitch"]["median"]
         assert [len(each) for each in row["samples_ms"]] == [20, 20]
         assert row["noise_floor"] is not None
     assert found["machine"]["cores"] and found["subject"]["recipe"] == recipes.load(recipe).hash
@@ -114,5 +117,8 @@ def test_laps_count_each_moment_once() -> None:
     before = dict(laps.ns)
     laps.lap("network")
     assert laps.ns["prepare"] == before["prepare"] and laps.ns["network"] >= before["network"]
+    laps.copied(HOST_IN, 5)
+    laps.copied(HOST_IN, 5)
+    assert laps.copies_ns == {HOST_IN: 10, HOST_OUT: 0}
     laps.begin()
-    assert set(laps.ns.values()) == {0}
+    assert set(laps.ns.values()) | set(laps.copies_ns.values()) == {0}
