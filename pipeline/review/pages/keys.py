@@ -59,6 +59,11 @@ LISTS = (
     Key("previous", "k", "previous panel of the list", LIST),
     Key("find", "/", "look up a bar code", FIELD),
 )
+TRAIL = (
+    Key("next", "j", "older records", SERVER),
+    Key("previous", "k", "newer records", SERVER),
+    Key("find", "/", "records of one panel", FIELD),
+)
 CHANNELS = tuple(Key(f"channel {at}", str(at), f"picture {at}", VIEWER) for at in range(1, 10))
 
 
