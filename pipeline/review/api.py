@@ -94,14 +94,14 @@ def _not_understood(request: Request, error: Exception) -> Response:
 # --- who asks ---
 
 
-def desk_of(request: Request) -> Desk:
+async def desk_of(request: Request) -> Desk:  # at once: what is not `async` waits for a thread
     return request.app.state.desk
 
 
 def session_of(request: Request) -> Session | None:
     """The log-in of a request, also of a page's; None: nobody is logged in. A picture that a page shows is no click."""
     click = request.headers.get("sec-fetch-dest") != "image"
-    return desk_of(request).session(request.cookies.get(COOKIE), click=click)
+    return request.app.state.desk.session(request.cookies.get(COOKIE), click=click)
 
 
 def logged_in(request: Request) -> Session:

@@ -1,6 +1,7 @@
 """Everything the review station does, for the pages and the API alike; no HTTP in here."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,12 @@ from pipeline.review import accounts, codes, deciding, facts, figures, live, loo
 from pipeline.review.deciding import Rules
 from pipeline.review.facts import Filter, Person, Role
 from pipeline.review.panel import Pictures, whole
+from pipeline.review.recipes import Recipes
 from pipeline.store import Database, check
 from pipeline.store.places import place_of
 
 LAST = 12  # panels on the live page
+BEAT_S = 0.9
 
 
 class Desk:
@@ -39,13 +42,15 @@ class Desk:
         self.watch: live.Watch | None = None  # set by whoever turns it
         tree = self.settings.codes
         self._codes = codes.read(config.under(tree) if tree else None)
-        self._rules = Rules(
-            {one.code for one in codes.flat(self._codes)},
-            self.settings.two_persons,
-            Role(self.settings.overrule_role),
-        )
+        self._recipes = Recipes()
+        named = {one.code for one in codes.flat(self._codes)}
+        self._rules = Rules(named, self.settings.two_persons, Role(self.settings.overrule_role), self._recipes)
         self._database = Database(place_of(config), durable=True)
         self._pictures = Pictures(config.state / "evidence", config.station, [camera.name for camera in config.cameras])
+        self._found = looking.Recent(self._find_pictures)
+        self._one_picture = threading.Lock()  # a line's other processes keep the cores but one
+        self._beat: tuple[float, facts.Pulse] | None = None
+        self._beating = threading.Lock()
         self._ready, self._checking = False, threading.Lock()
         self._accounts: accounts.Accounts | None = None
         self._chain = trail.ChainCheck(self._verified)
@@ -67,12 +72,24 @@ class Desk:
 
     def panel(self, token: str) -> facts.PanelFacts:
         with self._reading() as session:
-            return whole(session, token, self._pictures, self.settings.two_persons)
+            return whole(session, self._recipes, token, self._pictures, self.settings.two_persons)
 
     def pulse(self) -> facts.Pulse:
         """What changes when there is something new."""
         with self._reading() as session:
             return queries.pulse(session)
+
+    def beat(self) -> facts.Pulse:
+        """The pulse, at most a second old: all pages ask together."""
+        with self._beating:
+            if self._beat is None or time.monotonic() - self._beat[0] >= BEAT_S:
+                self._beat = (time.monotonic(), self.pulse())
+            return self._beat[1]
+
+    def spoken(self, token: str) -> int:
+        """The newest record of this panel in the audit: another one when somebody has said something of it."""
+        with self._reading() as session:
+            return queries.spoken(session, token)
 
     def products(self) -> list[str]:
         """That panels were of, for filters."""
@@ -83,27 +100,31 @@ class Desk:
 
     def thumb(self, token: str, name: str = "") -> looking.Sent:
         """A small JPEG, 320 px at most, its defects boxed; `name` empty: the channel that shows them best."""
-        with self._reading() as session:
-            panel, picture = looking.found(session, token)
-        return looking.thumb(self._pictures, panel, picture, name)
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.thumb(self._pictures, kept, name)
 
     def picture(self, token: str, name: str, kind: looking.Kind = "png") -> looking.Sent:
         """One channel at full resolution: `png` as it was kept, `jpeg` in 8 bits for looking at."""
-        with self._reading() as session:
-            _, picture = looking.found(session, token)
-        return looking.picture(self._pictures, picture, name, kind)
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.picture(self._pictures, kept.picture, name, kind)
 
     def heat(self, token: str) -> looking.Sent:
         """The anomaly map as a PNG in colour, at its own resolution: stretch it over the panel."""
-        with self._reading() as session:
-            panel, picture = looking.found(session, token)
-            return looking.heat(session, self._pictures, panel, picture)
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.heat(self._pictures, kept)
 
     def outlines(self, token: str) -> list[list[tuple[int, int]]]:
         """Closed polygons around what is marked, (x, y) in pixels of the panel."""
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.outlines(self._pictures, kept)
+
+    def _find_pictures(self, token: str) -> looking.Kept:
         with self._reading() as session:
-            panel, picture = looking.found(session, token)
-            return looking.outlines(session, self._pictures, panel, picture)
+            return looking.found(session, self._recipes, token)
 
     # --- decisions ---
 

@@ -41,7 +41,6 @@ class AuditPage:
             with ui.element("div").classes("tools"):
                 self._newer = button("Newer", lambda: self.act("previous"), "K", name="newer")
                 self._older = button("Older", lambda: self.act("next"), "J", name="older")
-        visit.every_second(self._turn)
 
     def _filters(self) -> None:
         wanted = self._wanted
@@ -72,11 +71,13 @@ class AuditPage:
         await self._visit.trying(self._load)
 
     async def first(self) -> None:
+        """Fill the page before it is sent: a timer sends it, so it comes behind."""
         await self._visit.trying(self._load)
+        self._visit.every_second(self._turn)
 
     async def _turn(self) -> None:
         """New records appear on top; the chain is hashed once the page stands."""
-        count = (await to_thread(self._desk.pulse)).audit
+        count = (await to_thread(self._desk.beat)).audit
         if count != self._seen and len(self._before) == 1:
             await self._load()
             self._seen = count

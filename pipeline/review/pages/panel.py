@@ -35,14 +35,14 @@ class PanelPage:
         self._token, self._wanted = token, wanted
         self._walk = Walk(visit.desk, wanted)
         self._panel: PanelFacts | None = None
-        self._audit, self._code, self._busy = -1, "", False
+        self._audit, self._spoken = -1, -1  # the newest record of all, and of this panel
+        self._code, self._busy = "", False
         keys = [*MOVES, *DECIDES, *classes(visit.desk.codes()), *CHANNELS, *LOOKS]
         visit.draw("Panel", keys, self.act, self._scanned)
         with main().classes("panel"):
             self._viewer = Viewer()
             with ui.element("aside").props('aria-label="the panel and its review"'):
                 self._side()
-        visit.every_second(self._turn)
 
     def _side(self) -> None:
         self._heading = ui.html("", sanitize=False)
@@ -154,19 +154,26 @@ class PanelPage:
     # --- what is shown ---
 
     async def first(self) -> None:
+        """Fill the page before it is sent: a timer sends it, so it comes behind."""
         await self._visit.trying(lambda: self._show(self._token))
+        self._visit.every_second(self._turn)
 
     async def _turn(self) -> None:
         """What others say of this panel appears; a store that was away is asked again."""
-        audit = (await to_thread(self._desk.pulse)).audit
-        if (audit != self._audit or self._panel is None) and not self._busy:
-            await self._show(self._token)
-            self._audit = audit
+        audit = (await to_thread(self._desk.beat)).audit
+        if (audit == self._audit and self._panel is not None) or self._busy:
+            return
+        token = self._token
+        spoken = await to_thread(self._desk.spoken, token)
+        if (spoken != self._spoken or self._panel is None) and token == self._token and not self._busy:
+            await self._show(token)
+        self._audit = audit
 
     async def _show(self, token: str) -> None:
+        spoken = await to_thread(self._desk.spoken, token)
         panel = await to_thread(self._desk.panel, token)
         other = self._panel is None or self._panel.row.token != token
-        self._token, self._panel = token, panel
+        self._token, self._panel, self._spoken = token, panel, spoken
         if other:
             following = await to_thread(self._walk.beside, token, 1)
             self._start(panel, following)
