@@ -219,6 +219,12 @@ def outlines(desk: DeskOf, session: LoggedIn, token: TokenOf) -> list[list[tuple
     return desk.outlines(token)
 
 
+@router.post("/panels/{token}/again")
+def again(desk: DeskOf, session: Changing, token: TokenOf) -> facts.Again:
+    """The kept frames through the recipe now in use, for the role engineer. It changes nothing; takes seconds."""
+    return desk.inspect_again(session.person, token)
+
+
 def _picture(sent: tuple[bytes, str]) -> Response:
     return Response(sent[0], media_type=sent[1], headers=FOREVER)
 

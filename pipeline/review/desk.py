@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from pipeline import wishes
 from pipeline.audit import Audit, verified
 from pipeline.config import LineConfig, ReviewConfig
+from pipeline.errors import RefusedError
 from pipeline.keys import machine_key, public_key
-from pipeline.review import accounts, codes, deciding, facts, figures, live, looking, queries, shift, trail
+from pipeline.review import accounts, again, codes, deciding, facts, figures, live, looking, queries, shift, trail
 from pipeline.review.deciding import Rules
 from pipeline.review.facts import Filter, Person, Role
 from pipeline.review.panel import Pictures, whole
@@ -48,6 +49,7 @@ class Desk:
         self._database = Database(place_of(config), durable=True)
         self._pictures = Pictures(config.state / "evidence", config.station, [camera.name for camera in config.cameras])
         self._found = looking.Recent(self._find_pictures)
+        self._one_engine = threading.Lock()
         self._one_picture = threading.Lock()  # a line's other processes keep the cores but one
         self._beat: tuple[float, facts.Pulse] | None = None
         self._beating = threading.Lock()
@@ -121,6 +123,14 @@ class Desk:
         kept = self._found(token)
         with self._one_picture:
             return looking.outlines(self._pictures, kept)
+
+    def inspect_again(self, person: Person, token: str) -> facts.Again:
+        """The kept frames through the recipe now in use; for engineers. Takes seconds; nothing is written."""
+        if not person.may(Role.ENGINEER):
+            raise RefusedError("to inspect a panel again needs the role engineer")
+        kept = self._found(token)
+        with self._one_engine:
+            return again.inspected(self.config, self._pictures, kept)
 
     def _find_pictures(self, token: str) -> looking.Kept:
         with self._reading() as session:

@@ -212,6 +212,18 @@ class Pulse(Facts):
     open_sample: int
 
 
+class Again(Facts):
+    """What the recipe now in use says of a panel's kept frames, beside what was recorded; kept nowhere."""
+
+    recipe: str
+    engine: str
+    outcome: Outcome
+    fault: Fault | None
+    score: float | None  # None: no finite one
+    limit: float
+    defects: int
+
+
 # --- decisions ---
 
 

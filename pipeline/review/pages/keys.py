@@ -54,6 +54,7 @@ DECIDES = (
     Key("undo", "u", "take back one's own last finding of this panel", SERVER),
     Key("comment", "c", "write a comment; Escape leaves it", FIELD),
 )
+AGAIN = Key("again", "a", "inspect again with the recipe now in use", SERVER)
 LISTS = (
     Key("next", "j", "next panel of the list; Enter opens it", LIST),
     Key("previous", "k", "previous panel of the list", LIST),

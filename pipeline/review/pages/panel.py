@@ -6,14 +6,15 @@ from typing import Any
 
 from nicegui import ui
 
+from pipeline.errors import TaktError
 from pipeline.messages import Outcome
 from pipeline.review import codes
-from pipeline.review.facts import Filter, Finding, PanelFacts, Vote, Wish
+from pipeline.review.facts import Filter, Finding, PanelFacts, Role, Vote, Wish
 from pipeline.review.pages import about, words
 from pipeline.review.pages.cards import address
 from pipeline.review.pages.controls import Choice, button, labelled
 from pipeline.review.pages.frame import Visit, main
-from pipeline.review.pages.keys import CHANNELS, DECIDES, LOOKS, MOVES, classes
+from pipeline.review.pages.keys import AGAIN, CHANNELS, DECIDES, LOOKS, MOVES, classes
 from pipeline.review.pages.viewer import Viewer
 from pipeline.review.pages.walk import Walk
 
@@ -37,7 +38,8 @@ class PanelPage:
         self._panel: PanelFacts | None = None
         self._audit, self._spoken = -1, -1  # the newest record of all, and of this panel
         self._code, self._busy = "", False
-        keys = [*MOVES, *DECIDES, *classes(visit.desk.codes()), *CHANNELS, *LOOKS]
+        self._engineer = visit.session.person.may(Role.ENGINEER)
+        keys = [*MOVES, *DECIDES, *([AGAIN] if self._engineer else []), *classes(visit.desk.codes()), *CHANNELS, *LOOKS]
         visit.draw("Panel", keys, self.act, self._scanned)
         with main().classes("panel"):
             self._viewer = Viewer()
@@ -52,6 +54,9 @@ class PanelPage:
         self._votes = ui.html("", sanitize=False)
         self._others = ui.element("div")
         self._defects = ui.html("", sanitize=False)
+        if self._engineer:
+            button("Inspect again with the recipe now in use", lambda: self.act("again"), "A", "quiet", "again")
+        self._again = ui.html("", sanitize=False).props("id=inspected-again role=status")
         with ui.element("div").classes("tools"):
             button("Previous", lambda: self.act("previous"), "K")
             button("Next", lambda: self.act("next"), "J")
@@ -92,6 +97,8 @@ class PanelPage:
             return lambda: self._move(moves[kind])
         if kind == "undo":
             return self._undo
+        if kind == "again":
+            return self._inspect_again
         return lambda: self._decide(kind)
 
     async def _one_at_a_time(self, do: Callable[[], Awaitable[Any]]) -> None:
@@ -125,6 +132,19 @@ class PanelPage:
         await to_thread(self._desk.undo, person, self._token, n)
         await self._show(self._token)
         self._visit.say("Taken back.")
+
+    async def _inspect_again(self) -> None:
+        """Shown beside what was recorded, until another panel is shown; kept nowhere."""
+        person, panel = await self._visit.person(), self._panel
+        if panel is None:
+            return
+        self._again.set_content(about.AT_IT)
+        try:
+            found = await to_thread(self._desk.inspect_again, person, panel.row.token)
+            self._again.set_content(about.compared(panel, found))
+        except TaktError:
+            self._again.set_content("")
+            raise
 
     async def _move(self, step: int) -> None:
         await self._visit.person()
@@ -184,6 +204,7 @@ class PanelPage:
         self._choice.show(self._classes, self._code)
         ui.run_javascript(f"{COMMENT} && ({COMMENT}.value = '')")
         self._viewer.show(panel, following)
+        self._again.set_content("")
         for finding, key in KEY_OF.items():
             self._buttons[finding].set_content(labelled(WORDS[panel.row.outcome, finding], key))
 

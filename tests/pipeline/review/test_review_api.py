@@ -174,6 +174,16 @@ def test_a_log_in_sets_a_cookie_that_scripts_cannot_read(locked):
     assert locked.client.get("/api/pulse").status_code == 401
 
 
+def test_to_inspect_again_needs_the_token_of_the_page_and_an_engineer(locked):
+    locked.client.post("/api/session", json={"name": "quinn", "password": PASSWORD})
+    assert "X-CSRF-Token" in locked.client.post(f"{PANEL}/again").json()["error"]
+    refused = locked.client.post(f"{PANEL}/again", headers=locked.csrf())
+    assert refused.status_code == 403 and "engineer" in refused.json()["error"]
+    locked.desk.accounts.set_role("root", "quinn", Role.ENGINEER)
+    refused = locked.client.post(f"{PANEL}/again", headers=locked.csrf())
+    assert refused.status_code == 403 and "cannot be inspected again" in refused.json()["error"]  # no recipe lies there
+
+
 def test_a_store_that_is_away_is_said_and_the_station_goes_on(tmp_path):
     with Web(tmp_path) as web:
         path = web.store.place.file
