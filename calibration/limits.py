@@ -1,11 +1,11 @@
 """Limits from good panels that training never saw, and what those few panels can promise."""
 
 from bisect import bisect_left
-from math import exp, lgamma, log, log1p
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.rates import binomial_cdf, upper_bound
 from engines.errors import PanelError
 from engines.recipe import Limits, Promise, ScoreStatistics
 
@@ -85,38 +85,6 @@ def confidence(count: int, rank: int, rate: float) -> float:
 def panels_needed(promise: Promise) -> int:
     """Held-out panels with which the largest score keeps `promise`."""
     return int(np.ceil(np.log(1 - promise.confidence) / np.log(1 - promise.rate)))
-
-
-def binomial_cdf(hits: int, count: int, rate: float) -> float:
-    """Probability of at most `hits` among `count` when each happens with `rate`."""
-    if hits >= count or rate <= 0:
-        return 1.0
-    if rate >= 1:
-        return 0.0
-    return min(1.0, sum(exp(_log_term(k, count, rate)) for k in range(hits + 1)))
-
-
-def _log_term(k: int, count: int, rate: float) -> float:
-    """Logarithm of the probability of exactly `k`: the number itself is too large for thousands of panels."""
-    ways = lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1)
-    return ways + k * log(rate) + (count - k) * log1p(-rate)
-
-
-def upper_bound(hits: int, count: int, level: float = 0.95) -> float:
-    """One-sided Clopper-Pearson bound: with `level` confidence the true rate is not above it; 1 without trials."""
-    if count == 0 or hits >= count:
-        return 1.0
-    low, high = hits / count, 1.0
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        low, high = (middle, high) if binomial_cdf(hits, count, middle) > 1 - level else (low, middle)
-    return high
-
-
-def interval(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Two-sided Clopper-Pearson interval of a rate; 0 to 1 without trials."""
-    half = (1 + level) / 2
-    return (1 - upper_bound(count - hits, count, half) if hits else 0.0), upper_bound(hits, count, half)
 
 
 def _statistics(scores: NDArray[np.float64]) -> ScoreStatistics:

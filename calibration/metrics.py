@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import bootstrap, paired
-from calibration.limits import interval, upper_bound
 from calibration.panels import GOOD
+from calibration.rates import interval, upper_bound
 
 SIDE = 128
 MASK_SHARE = 0.25

@@ -21,7 +21,7 @@ class Stage:
     nice: int = 0
 
 
-FIRST, LAST = -5, 10
+FIRST, LAST = -5, 19
 BRIDGE = "pipeline.plc_bridge"
 HALT = Stage("plc_halt", "pipeline.plc_halt")  # runs alone, after a bridge that did not end in order
 

@@ -126,6 +126,7 @@ def _line_file(folder: Path, line: LineConfig) -> Path:
         'state_dir = "state"',
         'recipes = { 1 = "recipe" }',
         f"cameras = {camera}",
+        'allow = ["unproven_recipe", "unsigned_recipe"]',
     ]
     path = folder / "line.toml"
     path.write_text("\n".join([*text, "[review]", *said]) + "\n")

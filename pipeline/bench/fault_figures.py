@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from calibration.limits import upper_bound
+from calibration.rates import upper_bound
 from pipeline.bench import storm as storms
 from pipeline.bench.checker import Checker, Findings
 from pipeline.bench.storm import Storm

@@ -16,8 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from calibration.injector import CASES, Case, Material, inject
-from calibration.limits import upper_bound
 from calibration.panels import GOOD, PanelSet, read_panel
+from calibration.rates import upper_bound
 from engines import recipe as recipes
 from engines.integrity import Guard, History
 from engines.recipe import Manifest

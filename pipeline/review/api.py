@@ -16,14 +16,14 @@ from pipeline.review import facts, figures
 from pipeline.review.accounts import same
 from pipeline.review.api_page import page
 from pipeline.review.desk import Desk
-from pipeline.review.facts import ANY, Counted, Facts, Filter, Role, Session, Short, Token
+from pipeline.review.facts import ANY, AuditFilter, Counted, Facts, Filter, Role, Session, Short, Token
 from pipeline.review.looking import JPEG, PNG, Kind
 from pipeline.review.origin import HeadersForAll, SameOrigin
 
+NOT_SHOWN = "the audit is shown to the roles quality, engineer and admin"
 COOKIE, CSRF = "takt_session", "X-CSRF-Token"
 STATUS = ((NotFoundError, 404), (RefusedError, 403), (UsageError, 400), (StoreError, 503), (TaktError, 500))
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a panel's pictures never change
-Cursor = Annotated[str | None, Query(max_length=400)]
 
 
 class Problem(Facts):
@@ -94,14 +94,14 @@ def _not_understood(request: Request, error: Exception) -> Response:
 # --- who asks ---
 
 
-def desk_of(request: Request) -> Desk:
+async def desk_of(request: Request) -> Desk:  # at once: what is not `async` waits for a thread
     return request.app.state.desk
 
 
 def session_of(request: Request) -> Session | None:
     """The log-in of a request, also of a page's; None: nobody is logged in. A picture that a page shows is no click."""
     click = request.headers.get("sec-fetch-dest") != "image"
-    return desk_of(request).session(request.cookies.get(COOKIE), click=click)
+    return request.app.state.desk.session(request.cookies.get(COOKIE), click=click)
 
 
 def logged_in(request: Request) -> Session:
@@ -219,6 +219,12 @@ def outlines(desk: DeskOf, session: LoggedIn, token: TokenOf) -> list[list[tuple
     return desk.outlines(token)
 
 
+@router.post("/panels/{token}/again")
+def again(desk: DeskOf, session: Changing, token: TokenOf) -> facts.Again:
+    """The kept frames through the recipe now in use, for the role engineer. It changes nothing; takes seconds."""
+    return desk.inspect_again(session.person, token)
+
+
 def _picture(sent: tuple[bytes, str]) -> Response:
     return Response(sent[0], media_type=sent[1], headers=FOREVER)
 
@@ -245,14 +251,32 @@ def undo(
     return desk.undo(session.person, token, n)
 
 
-@router.get("/audit")
-def audit(
-    desk: DeskOf, session: LoggedIn, cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=500)] = 100
-) -> facts.AuditPage:
-    """Who did what, newest first; for the role quality."""
+# --- the audit ---
+
+
+class AuditPart(AuditFilter):
+    """A part of the audit."""
+
+    cursor: Annotated[str, StringConstraints(max_length=400)] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
+def reading_audit(session: LoggedIn) -> Session:
     if not session.person.may(Role.QUALITY):
-        raise RefusedError("the audit is shown to the role quality")
-    return desk.audit(cursor, limit)
+        raise RefusedError(NOT_SHOWN)
+    return session
+
+
+@router.get("/audit", dependencies=[Depends(reading_audit)])
+def audit(desk: DeskOf, wanted: Annotated[AuditPart, Query()]) -> facts.AuditPage:
+    """Who did what, newest first; for the role quality."""
+    return desk.audit(wanted.cursor, wanted.limit, AuditFilter(who=wanted.who, panel=wanted.panel))
+
+
+@router.get("/audit/chain", dependencies=[Depends(reading_audit)])
+def audit_chain(desk: DeskOf) -> facts.Chain:
+    """Every record hashed again; a check of an unchanged audit holds for a minute. For the role quality."""
+    return desk.audit_chain()
 
 
 # --- figures ---

@@ -15,7 +15,7 @@ from pipeline.messages import Outcome
 from pipeline.review.facts import Finding, Person, Role, Standing, Wish
 from pipeline.review.panel import one, votes_of
 from pipeline.review.queries import text_of
-from pipeline.review.recipes import of
+from pipeline.review.recipes import Recipes
 from pipeline.review.standing import standing
 from pipeline.store.tables import Panel, Review, Vote
 
@@ -27,6 +27,7 @@ class Rules:
     codes: Collection[str]
     two_persons: Collection[str]  # products
     overrule_role: Role
+    recipes: Recipes
 
 
 def decide(audit: Audit, rules: Rules, person: Person, token: str, wish: Wish) -> Standing:
@@ -62,7 +63,7 @@ def undo(audit: Audit, rules: Rules, person: Person, token: str, n: int | None) 
 
 def standing_of(session: Session, panel: Panel, rules: Rules) -> Standing:
     """As its votes say."""
-    two_persons = of(session, panel.recipe).product in rules.two_persons
+    two_persons = rules.recipes.of(session, panel.recipe).product in rules.two_persons
     return standing(votes_of(session, panel.token), two_persons=two_persons)
 
 

@@ -1,26 +1,29 @@
 """Everything the review station does, for the pages and the API alike; no HTTP in here."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipeline import wishes
-from pipeline.audit import Audit
+from pipeline.audit import Audit, verified
 from pipeline.config import LineConfig, ReviewConfig
-from pipeline.keys import machine_key
-from pipeline.review import accounts, codes, cursors, deciding, facts, figures, live, looking, queries, shift
+from pipeline.errors import RefusedError
+from pipeline.keys import machine_key, public_key
+from pipeline.review import accounts, again, codes, deciding, facts, figures, live, looking, queries, shift, trail
 from pipeline.review.deciding import Rules
 from pipeline.review.facts import Filter, Person, Role
 from pipeline.review.panel import Pictures, whole
+from pipeline.review.recipes import Recipes
 from pipeline.store import Database, check
 from pipeline.store.places import place_of
-from pipeline.store.tables import AuditRecord
 
 LAST = 12  # panels on the live page
+BEAT_S = 0.9
 
 
 class Desk:
@@ -40,15 +43,19 @@ class Desk:
         self.watch: live.Watch | None = None  # set by whoever turns it
         tree = self.settings.codes
         self._codes = codes.read(config.under(tree) if tree else None)
-        self._rules = Rules(
-            {one.code for one in codes.flat(self._codes)},
-            self.settings.two_persons,
-            Role(self.settings.overrule_role),
-        )
+        self._recipes = Recipes()
+        named = {one.code for one in codes.flat(self._codes)}
+        self._rules = Rules(named, self.settings.two_persons, Role(self.settings.overrule_role), self._recipes)
         self._database = Database(place_of(config), durable=True)
         self._pictures = Pictures(config.state / "evidence", config.station, [camera.name for camera in config.cameras])
+        self._found = looking.Recent(self._find_pictures)
+        self._one_engine = threading.Lock()
+        self._one_picture = threading.Lock()  # a line's other processes keep the cores but one
+        self._beat: tuple[float, facts.Pulse] | None = None
+        self._beating = threading.Lock()
         self._ready, self._checking = False, threading.Lock()
         self._accounts: accounts.Accounts | None = None
+        self._chain = trail.ChainCheck(self._verified)
 
     def close(self) -> None:
         self._database.close()
@@ -67,12 +74,24 @@ class Desk:
 
     def panel(self, token: str) -> facts.PanelFacts:
         with self._reading() as session:
-            return whole(session, token, self._pictures, self.settings.two_persons)
+            return whole(session, self._recipes, token, self._pictures, self.settings.two_persons)
 
     def pulse(self) -> facts.Pulse:
         """What changes when there is something new."""
         with self._reading() as session:
             return queries.pulse(session)
+
+    def beat(self) -> facts.Pulse:
+        """The pulse, at most a second old: all pages ask together."""
+        with self._beating:
+            if self._beat is None or time.monotonic() - self._beat[0] >= BEAT_S:
+                self._beat = (time.monotonic(), self.pulse())
+            return self._beat[1]
+
+    def spoken(self, token: str) -> int:
+        """The newest record of this panel in the audit: another one when somebody has said something of it."""
+        with self._reading() as session:
+            return queries.spoken(session, token)
 
     def products(self) -> list[str]:
         """That panels were of, for filters."""
@@ -83,27 +102,39 @@ class Desk:
 
     def thumb(self, token: str, name: str = "") -> looking.Sent:
         """A small JPEG, 320 px at most, its defects boxed; `name` empty: the channel that shows them best."""
-        with self._reading() as session:
-            panel, picture = looking.found(session, token)
-        return looking.thumb(self._pictures, panel, picture, name)
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.thumb(self._pictures, kept, name)
 
     def picture(self, token: str, name: str, kind: looking.Kind = "png") -> looking.Sent:
         """One channel at full resolution: `png` as it was kept, `jpeg` in 8 bits for looking at."""
-        with self._reading() as session:
-            _, picture = looking.found(session, token)
-        return looking.picture(self._pictures, picture, name, kind)
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.picture(self._pictures, kept.picture, name, kind)
 
     def heat(self, token: str) -> looking.Sent:
         """The anomaly map as a PNG in colour, at its own resolution: stretch it over the panel."""
-        with self._reading() as session:
-            panel, picture = looking.found(session, token)
-            return looking.heat(session, self._pictures, panel, picture)
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.heat(self._pictures, kept)
 
     def outlines(self, token: str) -> list[list[tuple[int, int]]]:
         """Closed polygons around what is marked, (x, y) in pixels of the panel."""
+        kept = self._found(token)
+        with self._one_picture:
+            return looking.outlines(self._pictures, kept)
+
+    def inspect_again(self, person: Person, token: str) -> facts.Again:
+        """The kept frames through the recipe now in use; for engineers. Takes seconds; nothing is written."""
+        if not person.may(Role.ENGINEER):
+            raise RefusedError("to inspect a panel again needs the role engineer")
+        kept = self._found(token)
+        with self._one_engine:
+            return again.inspected(self.config, self._pictures, kept)
+
+    def _find_pictures(self, token: str) -> looking.Kept:
         with self._reading() as session:
-            panel, picture = looking.found(session, token)
-            return looking.outlines(session, self._pictures, panel, picture)
+            return looking.found(session, self._recipes, token)
 
     # --- decisions ---
 
@@ -118,15 +149,27 @@ class Desk:
         """Take back a finding; without `n` the person's own newest one of this panel."""
         return deciding.undo(self._audit(), self._rules, person, token, n)
 
-    def audit(self, cursor: str | None = None, limit: int = 100) -> facts.AuditPage:
+    # --- the audit ---
+
+    def audit(
+        self, cursor: str | None = None, limit: int = 100, wanted: facts.AuditFilter | None = None
+    ) -> facts.AuditPage:
         """Newest first."""
-        wanted = select(AuditRecord).order_by(AuditRecord.n.desc()).limit(limit + 1)
-        if cursor:
-            wanted = wanted.where(AuditRecord.n < cursors.unpacked(cursor, int)[0])
         with self._reading() as session:
-            found = list(session.scalars(wanted))
-        rows = [_audit_row(record) for record in found[:limit]]
-        return facts.AuditPage(rows=rows, next=cursors.packed(rows[-1].n) if len(found) > limit else None)
+            return trail.records(session, wanted or facts.AuditFilter(), cursor, limit)
+
+    def audit_people(self) -> list[str]:
+        """Of whom there is a record, for filters."""
+        with self._reading() as session:
+            return trail.people(session)
+
+    def audit_chain(self, *, anew: bool = False) -> facts.Chain:
+        """Whether a record was changed or is missing; takes about a quarter of a millisecond a record."""
+        return self._chain(self.pulse().audit, anew=anew)
+
+    def _verified(self) -> dict[str, Any]:
+        config = self.config
+        return verified(self._database, config.state, config.station, public_key(config.state))
 
     # --- figures ---
 
@@ -189,8 +232,3 @@ class Desk:
             if not self._ready:
                 check(self._database)
                 self._ready = True
-
-
-def _audit_row(record: AuditRecord) -> facts.AuditRow:
-    plain = facts.AuditRow.model_fields.keys() - {"at"}
-    return facts.AuditRow(at=queries.time_of(record.at), **{name: getattr(record, name) for name in plain})

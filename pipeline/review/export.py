@@ -138,7 +138,7 @@ def _folder(review: Review, panel: Panel, order: Order) -> str:
 
 def _mask(own: Pictures, recipe: Known, panel: Panel, picture: Picture) -> NDArray[np.bool_] | None:
     """What the inspection marked; None for an escape, of which it marked nothing."""
-    manifest = recipe.manifest()
+    manifest = recipe.manifest
     if panel.outcome != Outcome.REJECT or manifest is None or not (picture.height and picture.width):
         return None
     try:

@@ -212,6 +212,18 @@ class Pulse(Facts):
     open_sample: int
 
 
+class Again(Facts):
+    """What the recipe now in use says of a panel's kept frames, beside what was recorded; kept nowhere."""
+
+    recipe: str
+    engine: str
+    outcome: Outcome
+    fault: Fault | None
+    score: float | None  # None: no finite one
+    limit: float
+    defects: int
+
+
 # --- decisions ---
 
 
@@ -233,13 +245,15 @@ class Code(Facts):
 
 
 class AuditRow(Facts):
-    """One record of the audit; `hash` covers all of it and `prev`, the hash of the one before."""
+    """One record of the audit; `hash` covers what was recorded and `prev`, the hash of the one before."""
 
     n: int
     at: Time
     who: str
     what: str
     subject: str  # a panel's token, an account's name
+    panel: bool  # the subject is a panel that the store has
+    panel_id: str  # its bar code; looked up, not of the record
     before: str
     after: str
     reason: str
@@ -252,3 +266,21 @@ class AuditRow(Facts):
 class AuditPage(Facts):
     rows: list[AuditRow]  # newest first
     next: str | None
+
+
+class AuditFilter(Facts):
+    """Which records; what is not set does not narrow."""
+
+    who: Short | None = None
+    panel: Short | None = None  # bar code or token, or how they begin
+
+
+class Chain(Facts):
+    """What hashing every record of the audit again has found."""
+
+    at: Time
+    records: int
+    signatures_checked: int  # of this station
+    heads: int  # noted outside the store
+    intact: bool
+    first_broken: str | None

@@ -8,7 +8,7 @@ from pipeline.review.facts import Facts, Row
 
 
 class Share(Facts):
-    """k of n with its 95 % interval (Wilson); None where n is 0."""
+    """k of n with its 95 % interval (Clopper-Pearson); None where n is 0."""
 
     k: int
     n: int

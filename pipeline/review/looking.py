@@ -1,5 +1,10 @@
 """Pictures as a browser takes them."""
 
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,29 +14,62 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from pipeline.errors import NotFoundError
-from pipeline.review import marking, recipes
+from pipeline.review import marking
 from pipeline.review.panel import Pictures, one
+from pipeline.review.recipes import Known, Recipes
 from pipeline.store.tables import Panel, Picture
 
 JPEG, PNG = "image/jpeg", "image/png"
 QUALITY = 90
 MOST_BOXES = 10
+HELD, HELD_S = 256, 30.0  # panels in memory, and for how long
 Kind = Literal["png", "jpeg"]
 Sent = tuple[bytes, str]  # and its media type
 
 
-def found(session: Session, token: str) -> tuple[Panel, Picture]:
+@dataclass(frozen=True)
+class Kept:
+    """A panel of which pictures were kept. None of this changes; whether they still lie there, the disk says."""
+
+    panel: Panel
+    picture: Picture
+    recipe: Known
+
+
+def found(session: Session, known: Recipes, token: str) -> Kept:
     """Raises NotFoundError: there is no such panel, or nothing was kept of it."""
     panel, picture = one(session, token), session.get(Picture, token)
     if picture is None:
         raise NotFoundError(
             f"panel {token[:32]}: no pictures were kept: {panel.evidence_dropped or 'it was not to be'}"
         )
-    return panel, picture
+    return Kept(panel, picture, known.of(session, panel.recipe))
 
 
-def thumb(own: Pictures, panel: Panel, picture: Picture, name: str) -> Sent:
+class Recent:
+    """What was found of the panels that people look at now: a page asks for a dozen pictures of each."""
+
+    def __init__(self, find: Callable[[str], Kept], clock: Callable[[], float] = time.monotonic) -> None:
+        self._find, self._clock = find, clock
+        self._kept: OrderedDict[str, tuple[float, Kept]] = OrderedDict()
+        self._one = threading.Lock()
+
+    def __call__(self, token: str) -> Kept:
+        """Raises NotFoundError as `found` does, which is not kept: pictures may come after their panel."""
+        with self._one:
+            at, kept = self._kept.get(token, (-HELD_S, None))
+        if kept is None or self._clock() - at >= HELD_S:
+            kept = self._find(token)
+            with self._one:
+                self._kept[token] = (self._clock(), kept)
+                while len(self._kept) > HELD:
+                    self._kept.popitem(last=False)
+        return kept
+
+
+def thumb(own: Pictures, kept: Kept, name: str) -> Sent:
     """The small picture with its defects boxed; without a name that of the channel which shows the first one best."""
+    panel, picture = kept.panel, kept.picture
     files = own.files(picture)
     name = name or _best(own, panel, list(files))
     small = files.get(name, (None, None))[1]
@@ -79,18 +117,19 @@ def anomalies(own: Pictures, kept: Picture) -> NDArray[np.float32]:
         raise NotFoundError(f"{path}: is no anomaly map any more") from None
 
 
-def heat(session: Session, own: Pictures, panel: Panel, kept: Picture) -> Sent:
-    map = anomalies(own, kept)
-    limit = recipes.of(session, panel.recipe).content.get("limits", {}).get("pixel") or float(np.nanmax(map))
+def heat(own: Pictures, kept: Kept) -> Sent:
+    map = anomalies(own, kept.picture)
+    limit = kept.recipe.content.get("limits", {}).get("pixel") or float(np.nanmax(map))
     return marking.heat(map, float(limit)), PNG
 
 
-def outlines(session: Session, own: Pictures, panel: Panel, kept: Picture) -> list[marking.Polygon]:
+def outlines(own: Pictures, kept: Kept) -> list[marking.Polygon]:
     """Around what the map marks; boxes of the defects where the recipe is not known here."""
-    manifest, size = recipes.of(session, panel.recipe).manifest(), (kept.height, kept.width)
-    if manifest is not None and size[0] and size[1] and own.map_of(kept):
-        return marking.outlines(anomalies(own, kept), manifest, (size[0], size[1])) if panel.defects else []
-    return [_box(defect) for defect in panel.defects]
+    manifest, picture, defects = kept.recipe.manifest, kept.picture, kept.panel.defects
+    if manifest is not None and picture.height and picture.width and own.map_of(picture):
+        size = (picture.height, picture.width)
+        return marking.outlines(anomalies(own, picture), manifest, size) if defects else []
+    return [_box(defect) for defect in defects]
 
 
 def _box(defect: dict) -> marking.Polygon:

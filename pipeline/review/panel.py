@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from pipeline.errors import NotFoundError
 from pipeline.messages import FAULTS, Fault
 from pipeline.plcs import ACK_PASSED, ACK_REJECTED, ACK_TIMED_OUT
-from pipeline.review import facts, recipes
+from pipeline.review import facts
 from pipeline.review.queries import JUDGED, SHOWN, row_of, rows_with, time_of
+from pipeline.review.recipes import Recipes
 from pipeline.shelf import THUMBS
 from pipeline.store.tables import Panel, Picture, Vote
 
@@ -27,11 +28,13 @@ INSPECTED = (("wait", "joined_ns", "started_ns"), ("inspect", "started_ns", "net
 MORE = ("decide", "network_ns", "decided_ns")
 
 
-def whole(session: Session, token: str, own: "Pictures", two_persons: Sequence[str]) -> facts.PanelFacts:
+def whole(
+    session: Session, known: Recipes, token: str, own: "Pictures", two_persons: Sequence[str]
+) -> facts.PanelFacts:
     """Raises NotFoundError: there is no such panel."""
     panel, picture = one(session, token), session.get(Picture, token)
     listed = session.execute(rows_with(*SHOWN, *JUDGED).where(Panel.token == token)).one()
-    recipe = recipes.of(session, panel.recipe)
+    recipe = known.of(session, panel.recipe)
     steps = panel.steps or {}
     code = steps.get("ack_code")
     row = row_of(listed, {panel.recipe: recipe.product})

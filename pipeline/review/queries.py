@@ -163,6 +163,12 @@ def pulse(session: Session) -> facts.Pulse:
     )
 
 
+def spoken(session: Session, token: str) -> int:
+    """The newest record of a panel; -1: nobody has said anything of it."""
+    newest = session.scalar(select(func.max(AuditRecord.n)).where(AuditRecord.subject == token))
+    return -1 if newest is None else newest
+
+
 def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
     counted = rows_with(func.count().label("count")).where(*conditions, UNDECIDED)
     return session.execute(counted.with_only_columns(func.count(), maintain_column_froms=True)).scalar_one()

@@ -1,6 +1,8 @@
 """What is known of the recipes that panels name."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +12,8 @@ from sqlalchemy.orm import Session
 from engines.manifest import Manifest
 from pipeline.review.facts import RecipeFacts
 from pipeline.store.tables import KnownRecipe
+
+MOST = 64  # recipes in memory
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Known:
         """In the recipe's order."""
         return [str(channel["name"]) for channel in self.content.get("channels", []) if "name" in channel]
 
+    @cached_property
     def manifest(self) -> Manifest | None:
         """None for one of a newer takt."""
         try:
@@ -52,7 +57,20 @@ def products(session: Session) -> dict[str, str]:
     return {recipe: product for recipe, product in rows}  # noqa: C416, as types
 
 
-def of(session: Session, recipe: str) -> Known:
-    """One recipe; without a product where it is not known here."""
-    row = session.get(KnownRecipe, recipe)
-    return Known(recipe, row.product, row.manifest) if row else Known(recipe, "", {})
+class Recipes:
+    """Recipes by name, each read once: what a name stands for never changes."""
+
+    def __init__(self) -> None:
+        self._read: OrderedDict[str, Known] = OrderedDict()
+
+    def of(self, session: Session, recipe: str) -> Known:
+        """One recipe; without a product where it is not known here, which may come."""
+        found = self._read.get(recipe)
+        if found is None:
+            row = session.get(KnownRecipe, recipe)
+            if row is None:
+                return Known(recipe, "", {})
+            found = self._read[recipe] = Known(recipe, row.product, row.manifest)
+            while len(self._read) > MOST:
+                self._read.popitem(last=False)
+        return found

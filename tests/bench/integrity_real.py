@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from calibration.injector import noise_of
-from calibration.limits import upper_bound
 from calibration.metrics import rate
 from calibration.panels import GOOD, PanelSet, read_panel
+from calibration.rates import upper_bound
 from engines.integrity import Guard, History, learn
 from pipeline.bench.integrity import injected
 

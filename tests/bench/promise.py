@@ -22,7 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 import pipeline
-from calibration.limits import binomial_cdf, set_limits
+from calibration.limits import set_limits
+from calibration.rates import binomial_cdf
 from engines import recipe as recipes
 from engines.detector import open_detector
 from engines.recipe import Promise

@@ -7,14 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from calibration.limits import (
-    binomial_cdf,
     confidence,
     image_limit,
-    interval,
     panels_needed,
     promise_of,
     set_limits,
-    upper_bound,
 )
 from engines.errors import PanelError
 from engines.recipe import Promise
@@ -66,18 +63,6 @@ def test_unusable_scores_are_refused() -> None:
         set_limits(np.ones(4), maps[:4], PROMISE, 16)
     with pytest.raises(PanelError, match="no finite number"):
         set_limits(np.full(9, np.nan), maps, PROMISE, 16)
-
-
-@given(st.integers(1, 60), st.data())
-def test_the_upper_bound_is_clopper_and_pearsons(count: int, data: st.DataObject) -> None:
-    stats = pytest.importorskip("scipy.stats", reason="needs the extra [teach]")
-    hits = data.draw(st.integers(0, count))
-    expected = 1.0 if hits == count else stats.beta.ppf(0.95, hits + 1, count - hits)
-    assert upper_bound(hits, count) == pytest.approx(expected, abs=1e-6)
-    assert binomial_cdf(hits, count, 0.3) == pytest.approx(stats.binom.cdf(hits, count, 0.3), abs=1e-9)
-    low, high = interval(hits, count)
-    assert low == pytest.approx(stats.beta.ppf(0.025, hits, count - hits + 1) if hits else 0, abs=1e-6)
-    assert high == pytest.approx(1.0 if hits == count else stats.beta.ppf(0.975, hits + 1, count - hits), abs=1e-6)
 
 
 def test_thousands_of_panels_have_limits_too() -> None:

@@ -11,6 +11,8 @@ from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
 from pipeline.review.desk import Desk
+from pipeline.review.facts import Role
+from pipeline.review.pages.audit import AuditPage, refused
 from pipeline.review.pages.frame import visit
 from pipeline.review.pages.live import LivePage
 from pipeline.review.pages.login import log_in
@@ -57,6 +59,15 @@ def add_pages(app: FastAPI, desk: Desk) -> None:
         if isinstance(opened, Response):
             return opened
         return await LivePage(opened).first()
+
+    @ui.page("/audit", response_timeout=PATIENCE_S)
+    async def audit_page(request: Request) -> Response | None:
+        opened = await visit(request, desk)
+        if isinstance(opened, Response):
+            return opened
+        if not opened.session.person.may(Role.QUALITY):
+            return refused()
+        return await AuditPage(opened, request.query_params).first()
 
     ui.run_with(
         app, title="takt", language="en-US", tailwind=False, show_welcome_message=False, favicon=STATIC / "takt.svg"

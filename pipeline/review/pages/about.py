@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from pipeline.messages import Outcome
-from pipeline.review.facts import DefectFacts, PanelFacts, Vote
+from pipeline.review.facts import Again, DefectFacts, PanelFacts, Vote
 from pipeline.review.pages.markup import Html, join, pairs, table, tag
-from pipeline.review.pages.words import NONE, SAID, cause, number, stands, when, zone
+from pipeline.review.pages.words import NONE, SAID, cause, judged, number, stands, when, zone
 
 STEPS = {
     "captured": "image set complete",
@@ -16,6 +16,7 @@ STEPS = {
     "inspect": "inspected",
     "decide": "decided",
 }
+AT_IT = tag("p", "Being inspected again …")
 
 
 def heading(panel: PanelFacts) -> Html:
@@ -39,6 +40,21 @@ def measured(panel: PanelFacts) -> Html:
     relation = "no limit is known" if row.limit is None else "above" if row.score > row.limit else "at or below"
     words = relation if row.limit is None else f"{relation} the limit {number(row.limit, 4)}"
     return tag("p", "Score ", tag("strong", number(row.score, 4)), f", {words}", class_="score")
+
+
+def compared(panel: PanelFacts, found: Again) -> Html:
+    """What was recorded beside what the recipe in use says of the same frames."""
+    row, same = panel.row, found.recipe == panel.recipe.recipe
+    rows = [
+        ("verdict", cause(row), judged(found.outcome, found.fault)),
+        ("score", number(row.score, 4), number(found.score, 4)),
+        ("limit", number(row.limit, 4), number(found.limit, 4)),
+        ("defects", len(panel.defects), found.defects),
+        ("recipe", panel.recipe.recipe[:12], f"{found.recipe[:12]}{' (the same)' if same else ''}"),
+        ("engine", panel.engine[:12], found.engine[:12]),
+    ]
+    said = tag("p", "Nothing was changed: the recorded verdict stands.")
+    return join((table("Inspected again", ("", "recorded", "recipe now in use"), rows), said))
 
 
 def defects(found: list[DefectFacts], code: str) -> Html:

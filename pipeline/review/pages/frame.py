@@ -15,12 +15,17 @@ from pipeline.errors import StoreError, TaktError
 from pipeline.log import logger
 from pipeline.review.api import COOKIE
 from pipeline.review.desk import Desk
-from pipeline.review.facts import Person, Session
+from pipeline.review.facts import Person, Role, Session
 from pipeline.review.pages.keys import Key, Keys
 from pipeline.review.pages.markup import tag, text
 
 LOG = logger("pages")
-PLACES = (("/", "Queue"), ("/shift", "Shift"), ("/live", "Live"))
+PLACES = (
+    ("/", "Queue", Role.OPERATOR),
+    ("/shift", "Shift", Role.OPERATOR),
+    ("/live", "Live", Role.OPERATOR),
+    ("/audit", "Audit", Role.QUALITY),
+)  # and who may go there
 CHECK_S = 15.0  # how often a page asks whether its log-in still holds
 TURN_S = 1.0
 AWAY = "The store is away. This page tries again by itself; nothing is lost."
@@ -127,7 +132,9 @@ class Visit:
     def _links(self) -> str:
         here = self.path.partition("?")[0]
         return "".join(
-            tag("a", name, href=path, aria_current="page" if path == here else None) for path, name in PLACES
+            tag("a", name, href=path, aria_current="page" if path == here else None)
+            for path, name, role in PLACES
+            if self.session.person.may(role)
         )
 
     def _who(self) -> str:

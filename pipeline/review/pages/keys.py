@@ -54,10 +54,16 @@ DECIDES = (
     Key("undo", "u", "take back one's own last finding of this panel", SERVER),
     Key("comment", "c", "write a comment; Escape leaves it", FIELD),
 )
+AGAIN = Key("again", "a", "inspect again with the recipe now in use", SERVER)
 LISTS = (
     Key("next", "j", "next panel of the list; Enter opens it", LIST),
     Key("previous", "k", "previous panel of the list", LIST),
     Key("find", "/", "look up a bar code", FIELD),
+)
+TRAIL = (
+    Key("next", "j", "older records", SERVER),
+    Key("previous", "k", "newer records", SERVER),
+    Key("find", "/", "records of one panel", FIELD),
 )
 CHANNELS = tuple(Key(f"channel {at}", str(at), f"picture {at}", VIEWER) for at in range(1, 10))
 

@@ -25,10 +25,11 @@ class LivePage:
             self._stages = ui.html("", sanitize=False)
             ui.html("Last panels", sanitize=False, tag="h2")
             self._last = Cards("No panels yet.")
-        visit.every_second(self._load)
 
     async def first(self) -> None:
+        """Fill the page before it is sent: a timer sends it, so it comes behind."""
         await self._visit.trying(self._load)
+        self._visit.every_second(self._load)
 
     async def _load(self) -> None:
         live = await to_thread(self._desk.live)

@@ -6,14 +6,15 @@ from typing import Any
 
 from nicegui import ui
 
+from pipeline.errors import TaktError
 from pipeline.messages import Outcome
 from pipeline.review import codes
-from pipeline.review.facts import Filter, Finding, PanelFacts, Vote, Wish
+from pipeline.review.facts import Filter, Finding, PanelFacts, Role, Vote, Wish
 from pipeline.review.pages import about, words
 from pipeline.review.pages.cards import address
 from pipeline.review.pages.controls import Choice, button, labelled
 from pipeline.review.pages.frame import Visit, main
-from pipeline.review.pages.keys import CHANNELS, DECIDES, LOOKS, MOVES, classes
+from pipeline.review.pages.keys import AGAIN, CHANNELS, DECIDES, LOOKS, MOVES, classes
 from pipeline.review.pages.viewer import Viewer
 from pipeline.review.pages.walk import Walk
 
@@ -35,14 +36,15 @@ class PanelPage:
         self._token, self._wanted = token, wanted
         self._walk = Walk(visit.desk, wanted)
         self._panel: PanelFacts | None = None
-        self._audit, self._code, self._busy = -1, "", False
-        keys = [*MOVES, *DECIDES, *classes(visit.desk.codes()), *CHANNELS, *LOOKS]
+        self._audit, self._spoken = -1, -1  # the newest record of all, and of this panel
+        self._code, self._busy = "", False
+        self._engineer = visit.session.person.may(Role.ENGINEER)
+        keys = [*MOVES, *DECIDES, *([AGAIN] if self._engineer else []), *classes(visit.desk.codes()), *CHANNELS, *LOOKS]
         visit.draw("Panel", keys, self.act, self._scanned)
         with main().classes("panel"):
             self._viewer = Viewer()
             with ui.element("aside").props('aria-label="the panel and its review"'):
                 self._side()
-        visit.every_second(self._turn)
 
     def _side(self) -> None:
         self._heading = ui.html("", sanitize=False)
@@ -52,6 +54,9 @@ class PanelPage:
         self._votes = ui.html("", sanitize=False)
         self._others = ui.element("div")
         self._defects = ui.html("", sanitize=False)
+        if self._engineer:
+            button("Inspect again with the recipe now in use", lambda: self.act("again"), "A", "quiet", "again")
+        self._again = ui.html("", sanitize=False).props("id=inspected-again role=status")
         with ui.element("div").classes("tools"):
             button("Previous", lambda: self.act("previous"), "K")
             button("Next", lambda: self.act("next"), "J")
@@ -92,6 +97,8 @@ class PanelPage:
             return lambda: self._move(moves[kind])
         if kind == "undo":
             return self._undo
+        if kind == "again":
+            return self._inspect_again
         return lambda: self._decide(kind)
 
     async def _one_at_a_time(self, do: Callable[[], Awaitable[Any]]) -> None:
@@ -126,6 +133,19 @@ class PanelPage:
         await self._show(self._token)
         self._visit.say("Taken back.")
 
+    async def _inspect_again(self) -> None:
+        """Shown beside what was recorded, until another panel is shown; kept nowhere."""
+        person, panel = await self._visit.person(), self._panel
+        if panel is None:
+            return
+        self._again.set_content(about.AT_IT)
+        try:
+            found = await to_thread(self._desk.inspect_again, person, panel.row.token)
+            self._again.set_content(about.compared(panel, found))
+        except TaktError:
+            self._again.set_content("")
+            raise
+
     async def _move(self, step: int) -> None:
         await self._visit.person()
         beside = await to_thread(self._walk.beside, self._token, step)
@@ -154,19 +174,26 @@ class PanelPage:
     # --- what is shown ---
 
     async def first(self) -> None:
+        """Fill the page before it is sent: a timer sends it, so it comes behind."""
         await self._visit.trying(lambda: self._show(self._token))
+        self._visit.every_second(self._turn)
 
     async def _turn(self) -> None:
         """What others say of this panel appears; a store that was away is asked again."""
-        audit = (await to_thread(self._desk.pulse)).audit
-        if (audit != self._audit or self._panel is None) and not self._busy:
-            await self._show(self._token)
-            self._audit = audit
+        audit = (await to_thread(self._desk.beat)).audit
+        if (audit == self._audit and self._panel is not None) or self._busy:
+            return
+        token = self._token
+        spoken = await to_thread(self._desk.spoken, token)
+        if (spoken != self._spoken or self._panel is None) and token == self._token and not self._busy:
+            await self._show(token)
+        self._audit = audit
 
     async def _show(self, token: str) -> None:
+        spoken = await to_thread(self._desk.spoken, token)
         panel = await to_thread(self._desk.panel, token)
         other = self._panel is None or self._panel.row.token != token
-        self._token, self._panel = token, panel
+        self._token, self._panel, self._spoken = token, panel, spoken
         if other:
             following = await to_thread(self._walk.beside, token, 1)
             self._start(panel, following)
@@ -177,6 +204,7 @@ class PanelPage:
         self._choice.show(self._classes, self._code)
         ui.run_javascript(f"{COMMENT} && ({COMMENT}.value = '')")
         self._viewer.show(panel, following)
+        self._again.set_content("")
         for finding, key in KEY_OF.items():
             self._buttons[finding].set_content(labelled(WORDS[panel.row.outcome, finding], key))
 

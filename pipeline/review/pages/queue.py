@@ -47,7 +47,6 @@ class QueuePage:
                 self._filters()
             self._cards = Cards(EMPTY)
             self._more = button("Show more", self._further, name="more")
-        visit.every_second(self._turn)
 
     def _tab(self, name: str) -> ui.html:
         return button(QUEUES[name], lambda: self._set(queue=name), name=f"tab-{name}")
@@ -100,7 +99,7 @@ class QueuePage:
         await self._visit.trying(found if what else self._load)
 
     async def _turn(self) -> None:
-        now = await to_thread(self._desk.pulse)
+        now = await to_thread(self._desk.beat)
         if now != self._pulse:
             await self._load(now)
 
@@ -121,8 +120,9 @@ class QueuePage:
         self._pulse = now
 
     async def first(self) -> None:
-        """Fill the page before it is sent."""
+        """Fill the page before it is sent: a timer sends it, so it comes behind."""
         await self._visit.trying(self._load)
+        self._visit.every_second(self._turn)
 
     def _heads(self, now: Pulse) -> None:
         counts = {"rejects": now.open_rejects, "sample": now.open_sample}

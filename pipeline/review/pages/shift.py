@@ -157,7 +157,7 @@ def shares(counted: figures.Shift) -> Html:
         ("Overkill", percent(counted.overkill), "rejects by inspection that people decided"),
         ("Escapes", percent(counted.escapes), "sampled passes that people decided"),
     ]
-    return table("Rates, with 95 % intervals (Wilson)", ("rate", "value", "counted of"), rows)
+    return table("Rates, with 95 % intervals (Clopper-Pearson)", ("rate", "value", "counted of"), rows)
 
 
 def latency(taken: figures.Latency) -> Html:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pipeline.messages import FAULTS, Outcome
+from pipeline.messages import FAULTS, Fault, Outcome
 from pipeline.review.facts import DEFECT, Filter, Finding, Row, Standing, State
 from pipeline.review.figures import Share
 
@@ -59,9 +59,13 @@ def age(seconds: float | None) -> str:
 
 def cause(row: Row) -> str:
     """Why a panel is a reject; what a pass is."""
-    if row.fault:
-        return f"⚠ {FAULTS[row.fault].text}"
-    return "✖ rejected by inspection" if row.outcome == Outcome.REJECT else "✔ passed"
+    return judged(row.outcome, row.fault)
+
+
+def judged(outcome: Outcome, fault: Fault | None) -> str:
+    if fault:
+        return f"⚠ {FAULTS[fault].text}"
+    return "✖ rejected by inspection" if outcome == Outcome.REJECT else "✔ passed"
 
 
 def causes() -> dict[str, str]:

@@ -10,7 +10,7 @@ from pipeline.review import accounts
 from pipeline.review.desk import Desk
 from pipeline.review.facts import Role
 
-ROLES = {"eve": Role.OPERATOR, "quinn": Role.QUALITY, "lou": Role.OPERATOR}
+ROLES = {"eve": Role.OPERATOR, "quinn": Role.QUALITY, "lou": Role.OPERATOR, "erin": Role.ENGINEER}
 
 
 @pytest.fixture(autouse=True)

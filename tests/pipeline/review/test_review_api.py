@@ -85,7 +85,8 @@ PANEL = f"/api/panels/{token_of(REJECT)}"
         ("/api/products", "application/json"),
         ("/api/pulse", "application/json"),
         ("/api/live", "application/json"),
-        ("/api/audit", "application/json"),
+        ("/api/audit?who=eve&panel=P0000", "application/json"),
+        ("/api/audit/chain", "application/json"),
         (f"/api/shift?{httpx.QueryParams(SPAN)}", "application/json"),
         (f"/api/shift.csv?{httpx.QueryParams(SPAN)}", "text/csv"),
         ("/api/docs", "text/html"),
@@ -165,11 +166,22 @@ def test_a_log_in_sets_a_cookie_that_scripts_cannot_read(locked):
     entered = locked.client.post("/api/session", json={"name": "eve", "password": PASSWORD})
     cookie = entered.headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=strict" in cookie and entered.json()["person"]["role"] == "operator"
-    assert locked.client.get("/api/audit").status_code == 403
+    for path in ("/api/audit", "/api/audit/chain"):
+        assert locked.client.get(path).status_code == 403
     done = locked.client.post(f"{PANEL}/findings", json={"finding": "good"}, headers=locked.csrf())
     assert done.json()["by"] == "eve"
     assert locked.client.delete("/api/session", headers=locked.csrf()).status_code == 204
     assert locked.client.get("/api/pulse").status_code == 401
+
+
+def test_to_inspect_again_needs_the_token_of_the_page_and_an_engineer(locked):
+    locked.client.post("/api/session", json={"name": "quinn", "password": PASSWORD})
+    assert "X-CSRF-Token" in locked.client.post(f"{PANEL}/again").json()["error"]
+    refused = locked.client.post(f"{PANEL}/again", headers=locked.csrf())
+    assert refused.status_code == 403 and "engineer" in refused.json()["error"]
+    locked.desk.accounts.set_role("root", "quinn", Role.ENGINEER)
+    refused = locked.client.post(f"{PANEL}/again", headers=locked.csrf())
+    assert refused.status_code == 403 and "cannot be inspected again" in refused.json()["error"]  # no recipe lies there
 
 
 def test_a_store_that_is_away_is_said_and_the_station_goes_on(tmp_path):

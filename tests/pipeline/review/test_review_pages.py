@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from browser_parts import PASSWORD, PICTURED, REJECTED, SAMPLED, drawn_of, opened, says, shown, until, votes
-from review_parts import token_of
+from line.toy_line import write_recipe
+from review_parts import CHANNELS, token_of
 
 pytest.importorskip("nicegui", reason="needs the extra [review]")
 pytest.importorskip("playwright", reason="needs the extra [dev]")
@@ -185,3 +186,23 @@ def test_everybody_may_choose_other_keys(page, station):
     drawn_of(page, PICTURED[-6])
     page.keyboard.press("y")
     until(page, "mode", "heat")
+
+
+def test_an_engineer_inspects_again_and_the_recorded_verdict_stands(logged_in, station, own_desk):
+    pytest.importorskip("onnx", reason="needs the extra [int8]")
+    write_recipe(station.file.parent / "recipe", CHANNELS)
+    before = own_desk.panel(token_of(PICTURED[-1]))
+    page = opened(logged_in("erin"), station, PICTURED[-1])
+    page.wait_for_function("window.socket?.connected")
+    page.keyboard.press("a")
+    says(page, "#inspected-again caption", "Inspected again")
+    again = page.locator("#inspected-again").inner_text()
+    assert "0.9000" in again and "rejected by inspection" in again and "the recorded verdict stands" in again
+    assert own_desk.panel(token_of(PICTURED[-1])) == before
+    page.keyboard.press("j")
+    page.wait_for_function("!document.querySelector('#inspected-again').innerText")
+
+
+def test_nobody_else_is_offered_it(page, station):
+    opened(page, station, PICTURED[-1])
+    assert page.locator("#again").count() == 0

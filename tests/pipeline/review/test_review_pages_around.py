@@ -5,10 +5,10 @@ import io
 import sqlite3
 
 import pytest
-from browser_parts import PASSWORD, PICTURED, arriving, drawn_of, opened, says, votes
+from browser_parts import PASSWORD, PICTURED, REJECTED, arriving, drawn_of, opened, says, votes
 from review_parts import token_of
 
-from pipeline.review.facts import Filter
+from pipeline.review.facts import Filter, Finding, Person, Role, Wish
 
 pytest.importorskip("nicegui", reason="needs the extra [review]")
 pytest.importorskip("playwright", reason="needs the extra [dev]")
@@ -87,6 +87,75 @@ def test_the_live_page_names_every_process(page, station):
     says(page, ".content", "not running")
 
 
+# --- the audit ---
+
+
+def test_the_audit_says_who_did_what_and_that_its_chain_is_whole(page, station, own_desk):
+    number = REJECTED[0]
+    ann = Person(name="ann", role=Role.QUALITY)
+    dust, dent = (Wish(finding=Finding.DEFECTIVE, code=code) for code in ("dust", "dent"))
+    for wish in [dust, dent] * 26:
+        own_desk.decide(ann, token_of(number), wish)
+    own_desk.decide(ann, token_of(REJECTED[1]), dust)
+    page.goto(f"{station.address}/shift")
+    page.click("nav >> text=Audit")
+    says(page, "#chain", "The chain is intact")
+    page.wait_for_function("window.socket?.connected")
+    page.keyboard.press("/")
+    page.keyboard.type(f"P{number:06d}")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/audit?panel=P{number:06d}")
+    shown(page, 50, f"P{number:06d}")
+    newest = page.locator("#records tbody tr").first.inner_text()
+    assert all(words in newest for words in ("ann", "finding", f"P{number:06d}", "defective dust", "defective dent"))
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    shown(page, 2, "finding")
+    says(page, "#records tr", "open")
+    page.keyboard.press("k")
+    shown(page, 50, "finding")
+    page.select_option("#who", "root")
+    page.wait_for_url("**who=root**")
+    says(page, "#records", "No such records.")
+    page.fill("#find", "eve")
+    page.keyboard.press("Enter")
+    says(page, "#records", "account added")
+
+
+def shown(page, count: int, words: str) -> None:
+    """So many records, each with these words."""
+    page.wait_for_function(
+        """([count, words]) => {
+            const rows = [...document.querySelectorAll("#records tbody tr")];
+            return rows.length === count && rows.every((row) => row.innerText.includes(words));
+        }""",
+        arg=[count, words],
+    )
+
+
+def test_the_audit_is_not_shown_to_operators(logged_in, station):
+    page = logged_in("eve")
+    page.goto(station.address)
+    page.wait_for_selector("a.card")
+    assert page.locator("nav >> text=Audit").count() == 0
+    assert page.goto(f"{station.address}/audit").status == 403
+    says(page, "[role=alert]", "quality, engineer and admin")
+
+
+def test_a_broken_chain_is_said_where(page, station):
+    with sqlite3.connect(station.store.place.file, timeout=20) as store:
+        store.execute("UPDATE audit SET reason = 'forged' WHERE n = 1")
+    page.goto(f"{station.address}/audit")
+    page.wait_for_function("window.socket?.connected")
+    page.click("#check")
+    says(page, "#chain", "The chain is broken: record 1: was changed")
+    with sqlite3.connect(station.store.place.file, timeout=20) as store:
+        store.execute("UPDATE audit SET reason = '' WHERE n = 1")
+    page.click("#check")
+    says(page, "#chain", "The chain is intact")
+    store.close()
+
+
 # --- doors ---
 
 
@@ -129,7 +198,10 @@ def test_a_store_that_goes_away_comes_back_by_itself(page, station):
 # --- for everybody ---
 
 
-@pytest.mark.parametrize(("path", "ready"), [("/", "a.card"), ("/shift", ".chart svg"), ("/login", "form"), (None, "")])
+@pytest.mark.parametrize(
+    ("path", "ready"),
+    [("/", "a.card"), ("/shift", ".chart svg"), ("/audit", "#records tr"), ("/login", "form"), (None, "")],
+)
 def test_nothing_serious_stands_in_anybodys_way(page, station, path, ready):
     from axe_playwright_python.sync_playwright import Axe
 

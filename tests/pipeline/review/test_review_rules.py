@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
-from math import comb
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibration.rates import interval
 from pipeline.errors import ConfigError, UsageError
 from pipeline.review import codes, cursors
 from pipeline.review.facts import Finding, Standing, State, Vote
@@ -129,25 +129,9 @@ def test_a_tree_that_is_not_there_is_one_line(tmp_path):
 # --- shares ---
 
 
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_an_interval_holds_its_share_and_is_the_complements_mirror(counted):
-    k, n = counted
-    (lower, rate, upper), other = interval(k, n), interval(n - k, n)
-    assert 0 <= lower <= rate <= upper <= 1
-    assert lower == pytest.approx(1 - other[2], abs=1e-12)
-
-
-def interval(k: int, n: int) -> tuple[float, float, float]:
-    found = share(k, n)
-    assert found.lower95 is not None and found.rate is not None and found.upper95 is not None
-    return found.lower95, found.rate, found.upper95
-
-
-def test_an_interval_covers_the_truth_about_as_often_as_it_says():
-    """Over all outcomes of 60 panels with a true rate of 7 %: the chance that the interval holds it."""
-    n, rate = 60, 0.07
-    held = [k for k in range(n + 1) if interval(k, n)[0] <= rate <= interval(k, n)[2]]
-    assert 0.92 < sum(comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in held) < 0.99
+def test_a_share_has_the_interval_of_every_other_count():
+    found = share(3, 200)
+    assert (found.rate, found.lower95, found.upper95) == (3 / 200, *interval(3, 200))
 
 
 def test_a_share_of_nothing_has_no_rate():

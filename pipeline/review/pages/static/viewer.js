@@ -205,11 +205,12 @@ export default {
       for (const view of this.maps) {
         view.marks.clearLayers();
         view.outline(polygons, this.panel.defects);
-        if (this.panel.map && !view.heat) view.warm(`${panel}/heat`);
       }
       this.marked();
     },
     marked() {
+      const warm = this.mode === "heat" && this.panel.map && `/api/panels/${encodeURIComponent(this.panel.token)}/heat`;
+      for (const view of this.maps) if (warm && !view.heat) view.warm(warm);
       for (const view of this.maps) view.mark(this.hidden ? "none" : this.mode, this.opacity);
     },
     window(middle, width) {
