@@ -2,7 +2,8 @@
 
 usage: python tests/bench/review_beside_line.py [--rounds 3] [--seconds 25] [--pace-ms 2000] [--json FILE]
 One run of the demo line. In turns it works by itself, and with a station and two scripted reviewers, each of whom
-confirms a panel every two seconds (`scripted_reviewer.py`). The station's start and its first five seconds belong to neither.
+confirms a panel every two seconds (`scripted_reviewer.py`). The station's start and its first five seconds belong to
+neither.
 """
 
 import argparse
@@ -29,7 +30,7 @@ sys.path.append(str(TESTS))
 from browser_parts import Served  # noqa: E402
 from line.toy_line import free_port  # noqa: E402
 
-from pipeline.review.app import NICE  # noqa: E402
+from pipeline.stages import LAST  # noqa: E402
 
 PEOPLE = 2
 SCRIPT = Path(__file__).with_name("scripted_reviewer.py")
@@ -101,7 +102,7 @@ def looked_at(file: Path, seconds: float, pace_ms: float) -> tuple[Span, dict[st
     """Two people at work; what it cost the station."""
     own = file.with_name("review.toml")
     own.write_text(file.read_text() + f"\n[review]\nport = {free_port()}\n")
-    with Served(own, nice=NICE) as served:
+    with Served(own, nice=LAST) as served:
         script = ["nice", "-n", "19", sys.executable, str(SCRIPT), served.address, "--decide"]
         person = [*script, "--seconds", str(seconds), "--pace-ms", str(pace_ms)]
         subprocess.run([*script, "--seconds", str(FIRST_S)], stdout=subprocess.DEVNULL, check=True)
