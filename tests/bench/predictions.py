@@ -1,14 +1,19 @@
-"""Are predictions right? By hand: `python tests/bench/predictions.py [--runs N] [--threads N] [--json FILE]`.
+"""Are predictions right? By hand: `python tests/bench/predictions.py [--runs N] [--part N] [--json FILE]`.
 
 A few products are measured as `takt bench engine` does, twelve others are predicted from them alone as `takt bench
 predict` does, and then measured. Right is a prediction within 15 % of what was measured; ten of twelve are to be. All
 products take turns, one run each, so that what else the machine does falls on all alike; the p99 is compared from 2,000
-runs on, the median below. Recipes are in tiles and untaught, which changes no time.
+runs on, the median below. Recipes are in tiles and untaught, which changes no time. Their sides are parts of those in
+the tables below, so that 2,000 runs of all fit 20 minutes of two cores; `--part 1` takes them whole. What `--minutes`
+or Ctrl-C leave is compared as far as it goes. To export the networks takes some minutes more; `--recipes DIR` keeps
+them for the next time.
 """
 
 import json
 import os
+import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,15 +26,15 @@ from untaught import made
 
 from engines.cache import Choice, Engine, engine_of
 from engines.detector import Detector, open_detector
-from engines.recipe import Recipe
+from engines.recipe import MANIFEST, Recipe, load
 from pipeline.bench.engine import PASSES, Panel, Times, panels_of, row, run_once, warmed
 from pipeline.bench.floors import Rates
 from pipeline.bench.passport import EnginePassport, header
 from pipeline.bench.predict import Asked, predicted
 from pipeline.bench.subject import subject_of
 
-CONSOLE = Console()
-RIGHT, ASKED_RIGHT = 0.15, 10
+CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
+RIGHT, ASKED_RIGHT, LEAST_RUNS, SAY_EVERY_S = 0.15, 10, 20, 20.0
 MEASURED = ((1, 256, 256), (8, 256, 256), (2, 512, 384), (8, 512, 512), (4, 768, 768))  # channels, height, width
 PREDICTED = (
     (1, 512, 512),
@@ -50,41 +55,61 @@ Product = tuple[int, int, int]
 
 def main(
     method: Annotated[str, typer.Option()] = "mkd",
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    runs: Annotated[int, typer.Option(min=10)] = 2_000,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    runs: Annotated[int, typer.Option(min=LEAST_RUNS)] = 2_000,
+    part: Annotated[int, typer.Option(min=1, max=4, help="of the sides below")] = 4,
+    minutes: Annotated[float, typer.Option(help="of measuring, at most")] = 15,
+    kept: Annotated[
+        Path | None, typer.Option("--recipes", help="folder for the recipes; none: they are not kept")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure, predict, measure again, and print the table."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place, ExitStack() as opened:
         choice = Choice(threads=threads, max_batch=1)
-        every = [*MEASURED, *PREDICTED]
-        recipes = [recipe_of(Path(place), one, method) for one in track(every, "exporting", console=CONSOLE)]
+        every = [(one[0], one[1] // part, one[2] // part) for one in (*MEASURED, *PREDICTED)]
+        recipes = [recipe_of(kept or Path(place), one, method) for one in track(every, "exporting", console=CONSOLE)]
         engines = [engine_of(recipe, choice, None) for recipe in recipes]
         detectors = [opened.enter_context(open_detector(recipe, threads=threads, max_batch=1)) for recipe in recipes]
         panels = [panels_of(recipe, 1)[0] for recipe in recipes]
-        times = in_turns(detectors, panels, runs)
+        times = in_turns(detectors, panels, runs, minutes)
         passports = [passport(*each) for each in zip(recipes, engines, panels, times, strict=True)]
-    rows = [compared(one, passports[: len(MEASURED)], passports[len(MEASURED) + n]) for n, one in enumerate(PREDICTED)]
+    known = passports[: len(MEASURED)]
+    rows = [compared(one, known, passports[n]) for n, one in enumerate(every) if n >= len(MEASURED)]
     found = {"rows": rows, "right": sum(abs(one["off"]) <= RIGHT for one in rows), "asked": ASKED_RIGHT}
     found |= {"load": [round(load, 2), round(os.getloadavg()[0], 2)], "threads": threads, "method": method}
+    found |= {"runs": passports[0].rows[0].runs}
     show(found)
     if json_file:
         json_file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def recipe_of(place: Path, product: Product, method: str) -> Recipe:
-    return made(place / "x".join(map(str, product)), product[0], product[1:], method, tiled=True)
+    folder = place / "x".join([method, *map(str, product)])
+    if (folder / MANIFEST).exists():
+        return load(folder)
+    return made(folder, product[0], product[1:], method, tiled=True)
 
 
-def in_turns(detectors: list[Detector], panels: list[Panel], runs: int) -> list[Times]:
-    """One run of each product after the other."""
+def in_turns(detectors: list[Detector], panels: list[Panel], runs: int, minutes: float) -> list[Times]:
+    """One run of each product after the other, until the time is over or somebody wants it to end."""
     found = [Times(1) for _ in detectors]
     for times, detector, panel in zip(found, detectors, panels, strict=True):
         times.warm_runs = warmed(lambda one=detector, raw=panel: one.inspect([raw]))
-    for number in track(range(runs), "measuring", console=CONSOLE):
-        for times, detector, panel in zip(found, detectors, panels, strict=True):
-            run_once(detector, [panel], times, number % PASSES)
+    began_s = said_s = time.monotonic()
+    try:
+        for number in track(range(runs), "measuring", console=CONSOLE):
+            for times, detector, panel in zip(found, detectors, panels, strict=True):
+                run_once(detector, [panel], times, number % PASSES)
+            if (now_s := time.monotonic()) - began_s > 60 * minutes:
+                break
+            if now_s - said_s > SAY_EVERY_S and not CONSOLE.is_terminal:
+                said_s = now_s
+                CONSOLE.print(f"round {number + 1} of {runs}, {(now_s - began_s) / 60:.1f} minutes")
+    except KeyboardInterrupt:
+        if len(found[-1].every) < LEAST_RUNS:
+            raise
     return found
 
 
@@ -115,7 +140,8 @@ def compared(product: Product, known: list[EnginePassport], measured: EnginePass
 def show(found: dict[str, Any]) -> None:
     loads = " to ".join(f"{load:.1f}" for load in found["load"])
     title = (
-        f"{found['method']}, {found['threads']} threads, load {loads}: {found['right']} of {len(found['rows'])} right"
+        f"{found['method']}, {found['threads']} threads, {found['runs']} runs of each, load {loads}:"
+        f" {found['right']} of {len(found['rows'])} right"
     )
     table = Table("product", "rows", "figure", "expected ms", "measured ms", "off", "stated error", title=title)
     for one in found["rows"]:

@@ -17,6 +17,8 @@ from calibration.export import export
 from calibration.stack import Stack
 from engines import methods, recipe, tiles
 from engines.detector import Finding, open_detector
+from engines.gather import Map
+from engines.integrity import learn
 from engines.methods import MethodSettings
 from engines.patches import halo
 from engines.recipe import Channel, Golden, Limits, Promise, Recipe, Resize, ScoreStatistics, Tiles, Training
@@ -45,20 +47,25 @@ def made(
     method: str = methods.PRODUCTION,
     tiled: bool = False,
     passing: bool = False,
+    checked: int = 0,
 ) -> Recipe:
-    """A recipe for simulated panels of `size` (height, width) in the first so many channels, written to `folder`."""
+    """A recipe for simulated panels of `size` (height, width) in the first so many channels, written to `folder`.
+
+    `checked`: its integrity limits are learnt from so many good panels, as those of a taught recipe are; 0: none.
+    """
     kind, settings = _method(method, {} if tiled else {"height": size[0], "width": size[1]})
     geometry = _tiles(kind, settings, channels, size) if tiled else Resize(height=size[0], width=size[1])
     settings = settings.sized(geometry.height, geometry.width) if tiled else settings
     _exported(kind, settings, channels, folder)
     facts = _facts(geometry, channels, method, settings)
+    facts |= {"integrity": learn(_good(n, channels, size) for n in range(checked))} if checked else {}
     shown = _piece(size) if tiled else size
     frames = [*(_good(n, channels, shown) for n in range(GOOD)), *_strange(channels, shown)]
     found = _answers(recipe.write(folder, facts | {"limits": _limits(1e6, 1e6)}), frames)
     if passing:
         recipe.write_golden(folder, tuple(_golden(f"good_{n}", False, frames[n], found[n]) for n in range(GOOD)))
         return recipe.write(folder, facts | {"limits": _limits(1e9, 1e9)})
-    limits, defect = _parted(found)
+    limits, defect = _parted([finding for finding, _ in found])
     golden = [_golden(f"good_{n}", False, frames[n], found[n]) for n in range(GOOD)]
     recipe.write_golden(folder, (*golden, _golden("defect_0", True, frames[defect], found[defect])))
     return recipe.write(folder, facts | {"limits": limits})
@@ -102,9 +109,9 @@ def _strange(channels: int, size: tuple[int, int]) -> list[Frames]:
     return [rng.integers(0, 255, shape, dtype=np.uint8), np.ascontiguousarray(coarse), np.full(shape, 255, np.uint8)]
 
 
-def _answers(sealed: Recipe, frames: list[Frames]) -> list[Finding]:
+def _answers(sealed: Recipe, frames: list[Frames]) -> list[tuple[Finding, Map]]:
     with open_detector(sealed, threads=1, max_batch=1, proving=False) as detector:
-        return [detector.inspect([one])[0] for one in frames]
+        return [detector.inspect_golden([one])[0] for one in frames]
 
 
 def _parted(found: list[Finding]) -> tuple[Limits, int]:
@@ -118,8 +125,8 @@ def _parted(found: list[Finding]) -> tuple[Limits, int]:
     return _limits(limit, float(max(one.map.max() for one in good)) + 1e-3), defect
 
 
-def _golden(name: str, defective: bool, frames: Frames, found: Finding) -> Golden:
-    return Golden(name, defective, frames, found.score, found.map)
+def _golden(name: str, defective: bool, frames: Frames, found: tuple[Finding, Map]) -> Golden:
+    return Golden(name, defective, frames, found[0].score, found[1])
 
 
 def _facts(geometry: Resize | Tiles, channels: int, method: str, settings: MethodSettings) -> dict[str, Any]:
