@@ -2,7 +2,8 @@
 
 usage: python tests/bench/review_beside_line.py [--rounds 3] [--seconds 25] [--pace-ms 2000] [--json FILE]
 One run of the demo line. In turns it works by itself, and with a station and two scripted reviewers, each of whom
-confirms a panel every two seconds (`scripted_reviewer.py`). The station's start and its first five seconds belong to neither.
+confirms a panel every two seconds (`scripted_reviewer.py`). The station's start and its first five seconds belong to
+neither.
 """
 
 import argparse
