@@ -1,6 +1,6 @@
 """How fast the pages are in a real browser, with many panels in the store; by hand.
 
-usage: python tests/bench/review_pages.py [--panels 20000] [--moves 500] [--json FILE] [--line]
+usage: python tests/bench/review_pages.py [--panels 20000] [--moves 500] [--json FILE] [--line | --memory]
 First paint of the queue, filters, change of channel at 8 pictures of 4096x3000 once preloaded, memory of browser and
 station over many panels; with --line the latency of a demo line with nobody and with two people who review it.
 """
@@ -8,6 +8,7 @@ station over many panels; with --line the latency of a demo line with nobody and
 import argparse
 import json
 import os
+import re
 import shutil
 import sqlite3
 import statistics
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -37,9 +39,11 @@ from pipeline.stages import LAST  # noqa: E402
 NAMES = [f"top_light{at}" for at in range(8)]
 LARGE, SMALL = (3000, 4096), (1024, 1024)  # height, width
 MOVES = 10  # panels forth, then back
+PART = 100  # of them between two looks at the memory
 VIEW = {"width": 1600, "height": 1000}
 SLOW_MS = 120_000
 PACE_MS = 2000
+KIND = re.compile(r"--(?:type|utility-sub-type)=(\S+)")
 CAUSES = ("LATE", "DEFECT", "")
 
 
@@ -48,26 +52,29 @@ def main() -> None:
     parser.add_argument("--panels", type=int, default=20_000)
     parser.add_argument("--moves", type=int, default=500)
     parser.add_argument("--line", action="store_true", help="only the line's latency")
+    parser.add_argument("--memory", action="store_true", help="only the memory over many panels")
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = line(Path(folder)) if wanted.line else pages(Path(folder), wanted.panels, wanted.moves)
+        figures = line(Path(folder)) if wanted.line else pages(Path(folder), wanted)
     figures["load"] = [round(load, 1) for load in os.getloadavg()]
     print(json.dumps(figures, indent=1))  # noqa: T201
     if wanted.json:
         wanted.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def pages(folder: Path, panels: int, moves: int) -> dict[str, Any]:
-    station = Station(folder, panels)
+def pages(folder: Path, wanted: argparse.Namespace) -> dict[str, Any]:
+    station = Station(folder, wanted.panels)
     rows = _rejects(station)
     pictured(station, rows[:1], LARGE)
     pictured(station, rows[1:], SMALL)
     with station, browser() as opened:
         page = opened.new_page(viewport=VIEW)
         page.set_default_timeout(SLOW_MS)
-        figures = {"panels": panels} | queue(page, station.address) | channels(page, station.address, rows[0])
-        return figures | memory(page, station, rows[1], moves)
+        figures = {"panels": wanted.panels}
+        if not wanted.memory:
+            figures |= queue(page, station.address) | channels(page, station.address, rows[0])
+        return figures | memory(page, station, rows[1], wanted.moves)
 
 
 def _rejects(station: Station) -> list[str]:
@@ -157,28 +164,30 @@ def memory(page: Any, station: Station, token: str, moves: int) -> dict[str, Any
         before = page.locator(".viewer").get_attribute("data-ready")
         page.keyboard.press("j" if (move - 1) // MOVES % 2 == 0 else "k")
         page.wait_for_selector(f'.viewer:not([data-ready=""]):not([data-ready="{before}"])')
-        if move % max(moves // 5, 1) == 0:
+        if move % PART == 0:
             seen.append(_sizes(station))
             heap.append(_heap(tools))
-    browsers, stations = zip(*seen, strict=True)
-    return {"moves": moves, "browser_mb": browsers, "station_mb": stations, "page": heap}
+    return {"moves": moves, "megabytes": seen, "page": heap}
 
 
 def _heap(tools: Any) -> dict[str, float]:
     """What the page itself holds after a collection: megabytes of script objects, nodes, listeners."""
     tools.send("HeapProfiler.collectGarbage")
     counted = tools.send("Memory.getDOMCounters")
-    used = tools.send("Runtime.getHeapUsage")["usedSize"]
-    return {"heap_mb": round(used / 1e6, 1), "nodes": counted["nodes"], "listeners": counted["jsEventListeners"]}
+    used = tools.send("Runtime.getHeapUsage")
+    heap = {name: round(used[key] / 1e6, 1) for name, key in (("heap_mb", "usedSize"), ("reserved_mb", "totalSize"))}
+    return heap | {"nodes": counted["nodes"], "listeners": counted["jsEventListeners"]}
 
 
-def _sizes(station: Station) -> tuple[int, int]:
-    browsers = 0
+def _sizes(station: Station) -> dict[str, int]:
+    """By what a process of the browser is for; a cache in memory is held by `network.mojom.NetworkService`."""
+    found = Counter({"station": psutil.Process(station.pid).memory_info().rss})
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if "chrom" in process.name():
-                browsers += process.memory_full_info().pss
-    return round(browsers / 1e6), round(psutil.Process(station.pid).memory_info().rss / 1e6)
+                said = KIND.findall(" ".join(process.cmdline()))
+                found[said[-1] if said else "browser"] += process.memory_full_info().pss
+    return {name: round(size / 1e6) for name, size in found.items()}
 
 
 # --- the line ---
