@@ -62,7 +62,7 @@ def test_a_stage_that_is_stopped_is_killed_and_comes_back(start: Callable[..., L
     os.kill(old, signal.SIGSTOP)
     if stage in ("inspector", "capture_top"):
         line.until(lambda: plc_status(line.config).state == LineState.ERROR, "Error in the PLC's registers")
-        assert stage in line.text("plc_bridge")
+        line.until(lambda: stage in line.text("plc_bridge"), "the bridge's word")
         assert until_pid_changes(line, stage, old) > 0
     line.until_restarted(stage, old)
     line.until_passing_again()
