@@ -183,6 +183,7 @@ VISION_START, VISION_COUNT = VISION_SIDE[0].offset, width(VISION_SIDE)
 STATUS_START, STATUS_COUNT = VISION_START, width(group(Side.VISION, None))
 RESULT_COUNT = width(group(Side.VISION, 0))
 COPY_COUNT = find("result_seq_copy", 0).type.value
+_SLOT_COUNT = width(group(Side.PLC, 0))
 _PLC_ROWS = {slot: group(Side.PLC, slot) for slot in (None, *range(SLOTS))}
 _STATUS_ROWS = group(Side.VISION, None)
 _RESULT_ROWS = group(Side.VISION, 0)
@@ -213,9 +214,8 @@ def pack_image(image: PlcImage) -> list[int]:
 def unpack_image(words: Sequence[int]) -> PlcImage:
     """The PLC's side from [PLC_COUNT] words."""
     counts = _bare("plc", _unpack(_PLC_ROWS[None], words))
-    starts = [_PLC_ROWS[slot][0].offset - PLC_START for slot in range(SLOTS)]
-    slots = (tuple(words[start:end]) for start, end in zip(starts, [*starts[1:], PLC_COUNT], strict=True))
-    return PlcImage(tuple(map(_slot_of, slots)), **counts)
+    slots = (words[_PLC_ROWS[slot][0].offset - PLC_START :][:_SLOT_COUNT] for slot in range(SLOTS))
+    return PlcImage(tuple(_slot_of(tuple(slot)) for slot in slots), **counts)
 
 
 @lru_cache(maxsize=4 * SLOTS)  # looked at some hundred times a second, and mostly as it was
