@@ -66,10 +66,9 @@ def _told(old: Recipe, without: tuple[str, ...]) -> dict[str, Training]:
     if not without:
         return {}
     training = old.manifest.training
-    names = [*str(training.facts.get(LEFT_OUT, "")).split(", "), *without]
-    return {
-        "training": training.model_copy(update={"facts": training.facts | {LEFT_OUT: ", ".join(filter(None, names))}})
-    }
+    before = [str(training.facts[LEFT_OUT])] if LEFT_OUT in training.facts else []
+    facts = training.facts | {LEFT_OUT: ", ".join([*before, *without])}
+    return {"training": training.model_copy(update={"facts": facts})}
 
 
 def _check(wish: Wish) -> None:
