@@ -270,7 +270,7 @@ def reading_audit(session: LoggedIn) -> Session:
 @router.get("/audit", dependencies=[Depends(reading_audit)])
 def audit(desk: DeskOf, wanted: Annotated[AuditPart, Query()]) -> facts.AuditPage:
     """Who did what, newest first; for the role quality."""
-    return desk.audit(wanted.cursor, wanted.limit, AuditFilter(who=wanted.who, panel=wanted.panel))
+    return desk.audit(wanted.cursor, wanted.limit, wanted)
 
 
 @router.get("/audit/chain", dependencies=[Depends(reading_audit)])

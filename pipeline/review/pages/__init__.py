@@ -11,13 +11,14 @@ from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
 from pipeline.review.desk import Desk
-from pipeline.review.facts import Role
+from pipeline.review.facts import Filter, Role
 from pipeline.review.pages.audit import AuditPage, refused
+from pipeline.review.pages.filters import read
 from pipeline.review.pages.frame import visit
 from pipeline.review.pages.live import LivePage
 from pipeline.review.pages.login import log_in
 from pipeline.review.pages.panel import PanelPage
-from pipeline.review.pages.queue import QueuePage, read
+from pipeline.review.pages.queue import QueuePage
 from pipeline.review.pages.shift import ShiftPage
 
 STATIC = Path(__file__).parent / "static"
@@ -37,14 +38,14 @@ def add_pages(app: FastAPI, desk: Desk) -> None:
         opened = await visit(request, desk)
         if isinstance(opened, Response):
             return opened
-        return await QueuePage(opened, read(request.query_params)).first()
+        return await QueuePage(opened, read(Filter, request.query_params)).first()
 
     @ui.page("/panel/{token}", response_timeout=PATIENCE_S)
     async def panel_page(request: Request, token: str) -> Response | None:
         opened = await visit(request, desk)
         if isinstance(opened, Response):
             return opened
-        return await PanelPage(opened, token, read(request.query_params)).first()
+        return await PanelPage(opened, token, read(Filter, request.query_params)).first()
 
     @ui.page("/shift", response_timeout=PATIENCE_S)
     async def shift_page(request: Request) -> Response | None:

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from nicegui import ui
-from pydantic import ValidationError
 
 from pipeline.review.api import NOT_SHOWN
 from pipeline.review.facts import AuditFilter, AuditRow, Chain
 from pipeline.review.pages.controls import Choice, button, field
-from pipeline.review.pages.frame import HEAD, Visit, main
+from pipeline.review.pages.filters import read
+from pipeline.review.pages.frame import Visit, bare, main
 from pipeline.review.pages.keys import TRAIL
 from pipeline.review.pages.markup import Html, table, tag
 from pipeline.review.pages.words import NONE, when, zone
@@ -26,7 +26,7 @@ class AuditPage:
 
     def __init__(self, visit: Visit, parameters: Mapping[str, str]) -> None:
         self._visit, self._desk = visit, visit.desk
-        self._wanted = read(parameters)
+        self._wanted = stripped(parameters)
         self._before: list[str | None] = [None]  # the cursors that led here
         self._next: str | None = None
         self._seen = -1
@@ -63,7 +63,7 @@ class AuditPage:
         await self._visit.trying(self._load)
 
     async def _set(self, **changes: str) -> None:
-        self._wanted = read(self._wanted.model_dump(exclude_none=True) | changes)
+        self._wanted = stripped(self._wanted.model_dump(exclude_none=True) | changes)
         self._before, self._next = [None], None
         self._panel.props["value"] = self._wanted.panel or ""
         self._panel.update()
@@ -112,25 +112,12 @@ class AuditPage:
 
 def refused() -> Response:
     """For whom the audit is not."""
-    said = tag(
-        "main",
-        tag("h1", "Audit"),
-        tag("p", f"⚠ {NOT_SHOWN}", role="alert"),
-        tag("a", "Queue", href="/", class_="button"),
-    )
-    head = f'<meta charset="utf-8"><title>Audit – takt</title>{HEAD}'
-    return HTMLResponse(
-        f'<!doctype html><html lang="en"><head>{head}</head><body class="content">{said}</body></html>', 403
-    )
+    return bare("Audit – takt", "Audit", f"⚠ {NOT_SHOWN}", 403, tag("a", "Queue", href="/", class_="button"))
 
 
-def read(parameters: Mapping[str, Any]) -> AuditFilter:
-    """The filter of an address; what is none does not narrow."""
-    known = {key: str(value).strip() for key, value in parameters.items() if key in AuditFilter.model_fields}
-    try:
-        return AuditFilter.model_validate({key: value for key, value in known.items() if value})
-    except ValidationError:
-        return AuditFilter()
+def stripped(parameters: Mapping[str, str]) -> AuditFilter:
+    """The filter of an address or of what was typed, without the blanks around it."""
+    return read(AuditFilter, {key: value.strip() for key, value in parameters.items()})
 
 
 def address(wanted: AuditFilter) -> str:

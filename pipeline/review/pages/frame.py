@@ -169,7 +169,14 @@ async def visit(request: Request, desk: Desk) -> Visit | Response:
 
 def away() -> Response:
     """A page that comes again by itself."""
-    again = '<meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>takt</title>'
-    said = tag("main", tag("h1", "takt"), tag("p", AWAY, role="alert"), class_="content")
-    page = f'<!doctype html><html lang="en"><head>{again}{HEAD}</head><body>{said}</body></html>'
-    return HTMLResponse(page, 503, {"Retry-After": "2", "Cache-Control": "no-store"})
+    answer = bare("takt", "takt", AWAY, 503, head='<meta http-equiv="refresh" content="2">')
+    answer.headers["Retry-After"] = "2"
+    return answer
+
+
+def bare(title: str, heading: str, alert: str, status: int, more: str = "", head: str = "") -> Response:
+    """A page that says why there is no other one; no browser keeps it."""
+    said = tag("main", tag("h1", heading), tag("p", alert, role="alert"), more, class_="content")
+    head = f'<meta charset="utf-8">{head}{tag("title", title)}{HEAD}'
+    page = f'<!doctype html><html lang="en"><head>{head}</head><body>{said}</body></html>'
+    return HTMLResponse(page, status, {"Cache-Control": "no-store"})

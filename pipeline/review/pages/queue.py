@@ -1,7 +1,6 @@
 """The queue: what is to be decided, the newest first, as it arrives."""
 
 from asyncio import to_thread
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,15 +18,6 @@ from pipeline.review.pages.keys import LISTS
 QUEUES = {"rejects": "Rejects", "sample": "Sampled passes", "all": "All panels"}
 PART, MOST = 50, 1000
 EMPTY = "No panels here. They arrive by themselves."
-
-
-def read(parameters: Mapping[str, str]) -> Filter:
-    """The filter of an address; what is no filter does not narrow."""
-    known = {key: value for key, value in parameters.items() if key in Filter.model_fields and value}
-    try:
-        return Filter.model_validate(known)
-    except ValidationError:
-        return Filter()
 
 
 class QueuePage:

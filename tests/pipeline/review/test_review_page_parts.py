@@ -15,10 +15,10 @@ from pipeline.review.desk import Desk
 from pipeline.review.facts import Filter, Finding, Standing, State
 from pipeline.review.figures import Grey, Point, Share
 from pipeline.review.pages import charts, words
+from pipeline.review.pages.filters import read
 from pipeline.review.pages.keys import CHANNELS, DECIDES, LOOKS, MOVES, classes
 from pipeline.review.pages.login import inside
 from pipeline.review.pages.markup import table, tag
-from pipeline.review.pages.queue import read
 from pipeline.review.pages.walk import Walk
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -73,13 +73,13 @@ def test_every_state_has_a_sign_and_words():
 
 def test_a_filter_comes_back_from_its_address():
     wanted = Filter(queue="sample", product="toy", cause="LATE", since=AT, state=State.LAB)
-    assert read(words.narrowed(wanted)) == wanted
+    assert read(Filter, words.narrowed(wanted)) == wanted
     assert words.narrowed(Filter()) == {}
 
 
 @pytest.mark.parametrize("bad", [{"since": "yesterday"}, {"queue": "nobody's"}, {"finding": "bad"}, {"unknown": "x"}])
 def test_an_address_that_is_no_filter_does_not_narrow(bad):
-    assert read(bad) == Filter()
+    assert read(Filter, bad) == Filter()
 
 
 def test_no_key_does_two_things(tmp_path):
