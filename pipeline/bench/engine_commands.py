@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.bench.group import bench_group
+from pipeline.bench.group import BROKEN, STOPPED, bench_group
 
 if TYPE_CHECKING:
     from engines.cache import Choice
     from engines.recipe import Recipe
     from pipeline.bench.passport import EnginePassport, Row
 
-STOPPED, BROKEN = 130, 3
 WIDE = 120  # columns, where no terminal says its own
 
 

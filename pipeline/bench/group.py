@@ -2,6 +2,8 @@
 
 import typer
 
+STOPPED, BROKEN = 130, 3  # exit statuses: ended by Ctrl-C; the clocks were set meanwhile
+
 
 def bench_group(app: typer.Typer) -> typer.Typer:
     """Where a benchmark adds its command."""

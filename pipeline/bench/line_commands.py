@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.bench.group import bench_group
+from pipeline.bench.group import BROKEN, STOPPED, bench_group
 
 if TYPE_CHECKING:
     from pipeline.bench.line_search import Announce, Found
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pipeline.bench.telling import Show
     from pipeline.config import LineConfig
     from pipeline.supervisor import Supervisor
-
-STOPPED, BROKEN = 130, 3
 
 
 def register(app: typer.Typer) -> None:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -40,11 +40,12 @@ from engines import runtimes
 from engines.build import derive
 from engines.detector import INPUT, open_detector
 from engines.runtimes import WEIGHTS
+from pipeline.bench.telling import telling
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 160)
 SCRIPT = Path(__file__).with_name("anomalib_peer.py")
 ENGINES = "onnxruntime-fp32,onnxruntime-int8,openvino-fp32,openvino-bf16,openvino-int8,pytorch-fp32"
-PICTURES, WARM_UP, METHOD, SAY_EVERY_S = 16, 20, "mkd", 10.0
+PICTURES, WARM_UP, METHOD = 16, 20, "mkd"
 PEER = "anomalib "
 Run = Callable[[int], tuple[float, float]]  # one picture by its number; milliseconds, and those of the processor
 
@@ -151,19 +152,16 @@ def peer_run(name: str, asked: IO[str], answers: IO[str], log: Path) -> Run:
 def timed(running: dict[str, Run], rounds: int) -> dict[str, NDArray[np.float64]]:
     """Milliseconds [rounds, 2] of each, in turns; every round begins with another one."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
-    names, began_s = list(running), time.monotonic()
-    try:
-        for number in track(range(WARM_UP + rounds), "timing", console=CONSOLE):
+    names, every = list(running), WARM_UP + rounds
+    with telling() as show, suppress(KeyboardInterrupt):
+        for number in range(every):
             first = number % len(names)
             taken = {name: running[name](number % PICTURES) for name in names[first:] + names[:first]}
             for name in names if number >= WARM_UP else ():
                 times[name].append(taken[name])
-            if time.monotonic() - began_s > SAY_EVERY_S and not CONSOLE.is_terminal:
-                began_s = time.monotonic()
-                CONSOLE.print(f"round {number + 1} of {WARM_UP + rounds}")
-    except KeyboardInterrupt:
-        if not times[names[0]]:
-            raise
+            show("rounds", number + 1, every)
+    if not times[names[0]]:
+        raise KeyboardInterrupt
     return {name: np.array(each) for name, each in times.items()}
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,9 +32,10 @@ from pipeline.bench.floors import Rates
 from pipeline.bench.passport import EnginePassport, header
 from pipeline.bench.predict import Asked, predicted
 from pipeline.bench.subject import subject_of
+from pipeline.bench.telling import telling
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
-RIGHT, ASKED_RIGHT, LEAST_RUNS, SAY_EVERY_S = 0.15, 10, 20, 20.0
+RIGHT, ASKED_RIGHT, LEAST_RUNS = 0.15, 10, 20
 MEASURED = ((1, 256, 256), (8, 256, 256), (2, 512, 384), (8, 512, 512), (4, 768, 768))  # channels, height, width
 PREDICTED = (
     (1, 512, 512),
@@ -97,19 +98,16 @@ def in_turns(detectors: list[Detector], panels: list[Panel], runs: int, minutes:
     found = [Times(1) for _ in detectors]
     for times, detector, panel in zip(found, detectors, panels, strict=True):
         times.warm_runs = warmed(lambda one=detector, raw=panel: one.inspect([raw]))
-    began_s = said_s = time.monotonic()
-    try:
-        for number in track(range(runs), "measuring", console=CONSOLE):
+    ends_s = time.monotonic() + 60 * minutes
+    with telling() as show, suppress(KeyboardInterrupt):
+        for number in range(runs):
             for times, detector, panel in zip(found, detectors, panels, strict=True):
                 run_once(detector, [panel], times, number % PASSES)
-            if (now_s := time.monotonic()) - began_s > 60 * minutes:
-                break
-            if now_s - said_s > SAY_EVERY_S and not CONSOLE.is_terminal:
-                said_s = now_s
-                CONSOLE.print(f"round {number + 1} of {runs}, {(now_s - began_s) / 60:.1f} minutes")
-    except KeyboardInterrupt:
-        if len(found[-1].every) < LEAST_RUNS:
-            raise
+            show("rounds", number + 1, runs)
+            if time.monotonic() > ends_s:
+                return found
+    if len(found[-1].every) < LEAST_RUNS:
+        raise KeyboardInterrupt
     return found
 
 

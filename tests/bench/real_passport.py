@@ -11,7 +11,6 @@ Ctrl-C ends the part that is under way with what it has measured. What DIR has w
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,11 +22,12 @@ from rich.console import Console
 from untaught import made
 
 from engines import methods
+from pipeline.bench.group import BROKEN, STOPPED
+from pipeline.bench.storm import free_port
 from pipeline.simulation.panel import CHANNELS
 
 CONSOLE = Console()
 EXPOSURE_MS, ASKED_PER_S, START, CHECKED = 2, 4.0, 1.25, 24
-STOPPED, BROKEN_CLOCKS = 130, 3
 LINE = """\
 format = 1
 station = "passport"
@@ -134,19 +134,13 @@ def write_line(folder: Path, channels: int, side: int, threads: int, max_batch: 
     (folder / "line.toml").write_text(text)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def takt(folder: Path, *words: object) -> None:
     """Run the command in `folder`, so that what it names can be made again anywhere; what it says is shown."""
     CONSOLE.print(f"takt {' '.join(map(str, words))}", highlight=False, soft_wrap=True)
     with subprocess.Popen([sys.executable, "-m", "pipeline.cli", *map(str, words)], cwd=folder) as process:
         while (status := waited(process)) is None:
             CONSOLE.print("ending it in order")
-    if status not in (0, STOPPED, BROKEN_CLOCKS):
+    if status not in (0, STOPPED, BROKEN):
         raise SystemExit(status)
 
 

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ sys.path.append(str(TESTS))
 
 from browser_parts import Served  # noqa: E402
 from line.toy_line import free_port  # noqa: E402
+from scripted_reviewer import now  # noqa: E402
 
 from pipeline.stages import LAST  # noqa: E402
 
@@ -86,10 +86,6 @@ def until_panels(store: Path, count: int) -> None:
                 return
         time.sleep(0.5)
     raise AssertionError("the line does not begin")
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def waited(seconds: float) -> Span:
