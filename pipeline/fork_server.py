@@ -130,17 +130,22 @@ class ForkServer:
 
 
 def serve(orders: socket.socket) -> Order | None:
-    """Answer orders with process ids. The order, in the fork that carries it out; None where no more will come."""
+    """Answer orders with process ids. The order, in the fork that carries it out; None where there is nothing to do."""
     while message := orders.recv(MESSAGE_BYTES):
         order = Order(**json.loads(message))
         for module in order.modules:
             with suppress(Exception):  # the stage meets it again, and says so in its log
                 import_module(module)
         gc.freeze()
+        read, told = os.pipe()  # a fork that nobody was told of must not begin: nobody would watch it
         pid = _fork_an_orphan()
         if pid == 0:
-            return order
+            os.close(told)
+            return order if os.read(read, 1) else None
+        os.close(read)
         orders.send(str(pid).encode())
+        os.write(told, b"!")
+        os.close(told)
     return None
 
 

@@ -1,10 +1,13 @@
 """Stages are forks of one process: what it is to their supervisor, and what its own end costs."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -72,6 +75,22 @@ def test_the_end_of_what_makes_them_ends_no_stage_and_keeps_none_from_coming_bac
         assert set(supervisor.restarted) == {"inspector"}
     assert_accounted(config)
     assert not [each for each in psutil.Process().children() if each not in before]
+
+
+def test_a_fork_that_its_supervisor_was_not_told_of_never_begins(output: Path) -> None:
+    fork_server()  # makes this process the parent of forks that are left alone
+    before = set(psutil.Process().children())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        order = Order("archiver", str(output.parent / "none"), str(output), os.getpid())
+        ours.send(json.dumps(asdict(order)).encode())
+        ours.close()
+        number = theirs.fileno()
+        command = [sys.executable, "-m", "pipeline.fork_server", str(number), str(os.getpid())]
+        server = subprocess.run(command, pass_fds=[number], capture_output=True, text=True, timeout=20)
+    assert "BrokenPipeError" in server.stderr
+    psutil.wait_procs([each for each in psutil.Process().children() if each not in before], 20)
+    assert not output.exists()
 
 
 def is_server(process: psutil.Process) -> bool:
