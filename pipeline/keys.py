@@ -149,10 +149,11 @@ def _made_once(path: Path, what: str, remedy: str) -> Ed25519PrivateKey:
     public = public_of(path)
     try:
         if not path.exists():
-            _make(path)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _put_whole(path, PrivateKey(Ed25519PrivateKey.generate()).pem(), 0o600)
         key = _private(path, remedy)
         if not public.exists():
-            public.write_bytes(PublicKey(key.public_key()).pem())
+            _put_whole(public, PublicKey(key.public_key()).pem(), 0o644)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: {what} is kept there") from None
     return key
@@ -171,17 +172,16 @@ def _private(path: Path, remedy: str) -> Ed25519PrivateKey:
     raise ConfigError(f"{path}: no Ed25519 key: {remedy}")
 
 
-def _make(path: Path) -> None:
-    """A whole key or none, whoever else is making one."""
-    folder = path.parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".", dir=folder)  # mode 0600
+def _put_whole(path: Path, content: bytes, mode: int) -> None:
+    """A whole file or none, whoever else is making it or looks for it; the first one stays."""
+    descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)  # mode 0600
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(PrivateKey(Ed25519PrivateKey.generate()).pem())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        part.chmod(mode)
         with suppress(FileExistsError):
             os.link(part, path)
     finally:

@@ -50,7 +50,9 @@ def say_where(place: Place) -> None:
     said = place.folder / URL_FILE
     if place.url:
         place.folder.mkdir(parents=True, exist_ok=True)
-        said.write_text(place.url + "\n")
+        new = said.with_suffix(".part")
+        new.write_text(place.url + "\n")
+        new.replace(said)  # whoever asks meanwhile reads the old address or the new one
     else:
         said.unlink(missing_ok=True)
 

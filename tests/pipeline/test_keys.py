@@ -2,6 +2,7 @@
 
 import threading
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pytest
@@ -38,6 +39,21 @@ def test_several_that_start_at_once_have_one_key(tmp_path):
     for thread in threads:
         thread.join()
     assert len(found) == 4 and len(set(found)) == 1
+
+
+def test_whoever_looks_for_a_public_key_that_is_being_made_sees_all_of_it_or_none(tmp_path):
+    """Stages start together: one makes the keys while another wants to check with them."""
+
+    def first_seen(state):
+        while (key := public_key(state)) is None:
+            pass
+        return key.fingerprint
+
+    with ThreadPoolExecutor() as pool:
+        for number in range(200):
+            state = tmp_path / str(number)
+            seen = pool.submit(first_seen, state)
+            assert machine_key(state).public.fingerprint == seen.result(5)
 
 
 def refusal(state) -> str:
