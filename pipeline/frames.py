@@ -224,10 +224,14 @@ class FrameCarrier:
             self.pending.append((slot, self.ring.generation(slot), tracker))
 
     def collect(self) -> None:
-        for slot, generation, tracker in self.pending:
-            if tracker.done:
+        waiting = []
+        for entry in self.pending:
+            slot, generation, tracker = entry
+            if tracker.done:  # asked once: ZeroMQ's thread may let go at any moment
                 self.ring.release(slot, generation)  # not drop: the lease may have run out, and the slot be another's
-        self.pending = [entry for entry in self.pending if not entry[2].done]
+            else:
+                waiting.append(entry)
+        self.pending = waiting
 
 
 class Reader:

@@ -111,6 +111,28 @@ def test_a_send_that_ends_after_its_lease_frees_nobody_elses_slot(name):
     assert carrier.pending == []
 
 
+class _DoneAtTheSecondLook:
+    """A send that ends while it is being asked for."""
+
+    def __init__(self) -> None:
+        self._looks = iter((False, True, True))
+
+    @property
+    def done(self) -> bool:
+        return next(self._looks)
+
+
+def test_a_send_that_ends_while_it_is_asked_for_gives_its_slot_back_too(name):
+    ring = Ring(name)
+    carrier, slot = FrameCarrier(ring), ring.acquire(0)
+    assert slot is not None
+    put(ring, slot, picture(1), carrier)
+    carrier.sent(slot, _DoneAtTheSecondLook())  # pyright: ignore[reportArgumentType]: a tracker whose end the test sets
+    carrier.collect()
+    carrier.collect()
+    assert (ring.free(), carrier.pending) == (SLOTS, [])
+
+
 def test_digests_tell_pixels_and_cameras_apart():
     one, other = digest_of(memoryview(b"a" * 100)), digest_of(memoryview(b"a" * 99 + b"b"))
     assert one != other and len(one) == 32
