@@ -112,13 +112,12 @@ class Tiling:
         return model
 
     def _seen(self, panels: Stack) -> Iterator[Tensor]:
-        """Tiles of panels spread over all of them, one a batch, each panel's at another place: [1, C, h, w]."""
+        """Tiles of panels spread over all of them, one a batch: [1, C, h, w]."""
         wanted = max(FEWEST_TILES, OUTPUT_PX // (self.geometry.height * self.geometry.width))
         gather = self._gather()
-        for number, at in enumerate(np.linspace(0, len(panels.names) - 1, wanted).round().astype(int)):
-            pieces = gather.pieces(panels.frames[int(at)])
+        for at, place in spread(len(panels.names), tiles.count(self.geometry, self._panel), wanted):
             row = np.empty((1, *gather.shape), np.float32)
-            pieces.fill(number % len(pieces), row[0])
+            gather.pieces(panels.frames[at]).fill(place, row[0])
             yield torch.from_numpy(row)
 
     def _gather(self) -> Gather:
@@ -128,6 +127,13 @@ class Tiling:
     def _panel(self) -> Size:
         assert self.geometry.panel is not None
         return self.geometry.panel
+
+
+def spread(panels: int, places: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Up to `wanted` pairs of a panel and a place in it, spread over both; none comes twice."""
+    wanted = min(wanted, panels * places)
+    for number in range(wanted):
+        yield number * panels // wanted, number % places
 
 
 def prepared(

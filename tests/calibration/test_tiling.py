@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the extra [teach]")
 
@@ -80,6 +82,15 @@ def test_a_recipe_in_tiles_says_what_they_are_and_cost(taught: train.Taught) -> 
     assert manifest.training.facts["extra_pixels"] == pytest.approx(1.048)
     assert manifest.training.panels == 8 and manifest.limits.statistics.panels == 8
     assert taught.tiling and "2 a panel" in taught.tiling
+
+
+@given(panels=st.integers(1, 300), places=st.integers(1, 40), wanted=st.integers(1, 2000))
+def test_an_output_sees_panels_and_places_alike_and_no_tile_twice(panels: int, places: int, wanted: int) -> None:
+    pairs = list(tiling.spread(panels, places, wanted))
+    assert len(set(pairs)) == len(pairs) == min(wanted, panels * places)
+    for index, among in ((0, panels), (1, places)):
+        often = np.bincount([pair[index] for pair in pairs], minlength=among)
+        assert len(often) == among and often.max() - often.min() <= 1
 
 
 def test_it_tells_good_from_defective_on_whole_panels(taught: train.Taught, folder: Path) -> None:
