@@ -22,6 +22,10 @@ holds() { # whether the first list of extras has all of the second: an environme
     done
 }
 
+install() { # Python compiles what is used when it is used: all of it would take as long as the rest
+    .venv/bin/python -m pip install -q --no-compile -c deploy/constraints.txt "$@"
+}
+
 environment() {
     prerequisites
     wanted=$(cat pyproject.toml deploy/constraints.txt | sha256sum)
@@ -33,8 +37,8 @@ environment() {
     [ -x .venv/bin/python ] || python3 -m venv .venv || fail "the virtual environment cannot be made in .venv"
     case $1 in
     *teach*) # by itself and first: anything else that asks for torch would bring the build with CUDA
-        .venv/bin/python -m pip install -q -c deploy/constraints.txt torch==2.13.0 ;;
+        install torch==2.13.0 ;;
     esac
-    .venv/bin/python -m pip install -q -c deploy/constraints.txt -e ".$1"
+    install -e ".$1"
     echo "$wanted$1" >.venv/ready
 }

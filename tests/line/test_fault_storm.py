@@ -14,7 +14,7 @@ import pytest
 from pipeline.bench import storm as storms
 from pipeline.bench.checker import Checker, Findings
 
-TRIGGERS = 400
+TRIGGERS = 1000
 RECORD = "plc_record.jsonl"
 
 
@@ -32,7 +32,7 @@ class Ran:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("storm")
     out, figures = folder / "out", folder / "faults.json"
-    command = [sys.executable, "-m", "pipeline.cli", "bench", "faults", "--triggers", str(TRIGGERS), "--takt", "30"]
+    command = [sys.executable, "-m", "pipeline.cli", "bench", "faults", "--triggers", str(TRIGGERS)]
     command += ["--rate", "0.005", "--process-faults", "3", "--keep", "--out", str(out), "--json", str(figures)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert figures.exists(), done.stderr

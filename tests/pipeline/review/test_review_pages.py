@@ -9,7 +9,6 @@ from review_parts import CHANNELS, token_of
 
 pytest.importorskip("nicegui", reason="needs the extra [review]")
 pytest.importorskip("playwright", reason="needs the extra [dev]")
-pytestmark = pytest.mark.alone
 
 OPEN, DECIDED = "○ to be decided", "✖ reject confirmed"
 
