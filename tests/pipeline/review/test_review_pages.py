@@ -9,6 +9,7 @@ from review_parts import CHANNELS, token_of
 
 pytest.importorskip("nicegui", reason="needs the extra [review]")
 pytest.importorskip("playwright", reason="needs the extra [dev]")
+pytestmark = pytest.mark.browser
 
 OPEN, DECIDED = "○ to be decided", "✖ reject confirmed"
 

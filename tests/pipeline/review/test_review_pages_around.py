@@ -12,6 +12,7 @@ from pipeline.review.facts import Filter, Finding, Person, Role, Wish
 
 pytest.importorskip("nicegui", reason="needs the extra [review]")
 pytest.importorskip("playwright", reason="needs the extra [dev]")
+pytestmark = pytest.mark.browser
 
 READER = """(text) => { for (const key of [...text, "Enter"])
     document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })) }"""  # faster than people type
