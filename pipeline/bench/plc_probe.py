@@ -107,13 +107,18 @@ class _Vision:
             self._plc.clear(slot)
 
     def _next_panel(self) -> tuple[SlotSeen, int]:
-        """The first panel that is triggered while the heart is known to beat, and when it was seen."""
+        """The first panel that is triggered while the heart is known to beat, and when it was seen.
+
+        Never that of sequence 0: result_seq_copy of an empty slot is 0, so that for it the copy is never missing.
+        """
         began_s = time.monotonic()
         while time.monotonic() - began_s < self._patience.trigger_s:
             new = self._look()
-            chosen = new.pop(0) if new and time.monotonic_ns() >= self._steady_ns else None
+            steady = time.monotonic_ns() >= self._steady_ns
+            chosen = next((panel for panel in new if panel.trigger_seq), None) if steady else None
             for panel in new:
-                self._reject(panel)
+                if panel is not chosen:
+                    self._reject(panel)
             if chosen is not None:
                 return chosen, time.monotonic_ns()
         raise PlcError(

@@ -162,6 +162,7 @@ def test_the_sequence_may_wrap_under_the_probe(tmp_path):
         findings = probe(plc, named("good pass", "torn, no copy", *STALE) * 2, PATIENCE)
     assert not wrong(findings)
     assert {finding.seq > 0xFFFF for finding in findings} == {True, False}
+    assert 0 not in {finding.seq for finding in findings}, "its result_seq_copy is there before it is written"
 
 
 def test_the_slots_are_left_empty_and_the_state_halted(tmp_path):
