@@ -24,8 +24,9 @@ class ConvexBlend(nn.Module):
 
     The maps that are mixed: mean over the channels, largest minus smallest (what one light alone shows), deviation,
     best focus (each pixel as the channels with the most local contrast there have it), and every channel itself. The
-    three outputs start as mean, spread, and deviation or best focus. With `balanced` every channel is standardised
-    before, so that a dark field counts as much as a bright one.
+    three outputs start as mean, spread, and deviation or best focus; where nothing is `learnt` they are these, and the
+    other maps, which cost more than those, are not computed. With `balanced` every channel is standardised before, so
+    that a dark field counts as much as a bright one.
 
     A channel that is 0 everywhere is missing: it is filled in from the others, as a least-squares fit over good
     panels predicts it. (Our reading; of the paper's module only "transforms and aggregates" is known.)
@@ -37,26 +38,35 @@ class ConvexBlend(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, balanced: bool, third: Literal["deviation", "focus"]) -> None:
+    def __init__(
+        self, channels: int, balanced: bool, third: Literal["deviation", "focus"], *, learnt: bool = True
+    ) -> None:
         super().__init__()
         self.kind = f"convex, {'balanced' if balanced else 'statistics'}"
-        self._balanced = balanced
+        self._balanced, self._focused, self._learnt = balanced, third == "focus", learnt
+        self._starts = (0, 1, 3 if self._focused else 2)
         self.register_buffer("centre", torch.zeros(1, channels, 1, 1))
         self.register_buffer("scale", torch.ones(1, channels, 1, 1))
         self.register_buffer("others", torch.zeros(channels, channels))
         self.register_buffer("mean", torch.zeros(1, DERIVED + channels, 1, 1))
         self.register_buffer("std", torch.ones(1, DERIVED + channels, 1, 1))
-        start = torch.zeros(3, DERIVED + channels)
-        for output, chosen in enumerate((0, 1, 2 if third == "deviation" else 3)):
-            start[output, chosen] = START
-        self.logits = nn.Parameter(start)
+        self.logits = nn.Parameter(START * self._chosen(), requires_grad=learnt)
+
+    def _chosen(self) -> Tensor:
+        """1 where an output starts from a map: [3, 4 + C]."""
+        return functional.one_hot(torch.tensor(self._starts), self.mean.shape[1]).float()
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(self.maps(x), self.weights()[:, :, None, None])
+        if self._learnt:
+            scaled = self.weights() / self.std.flatten()
+            offset = (scaled * self.mean.flatten()).sum(1)
+            return functional.conv2d(self._raw_maps(x), scaled[:, :, None, None], -offset)
+        starts = list(self._starts)
+        return (self._start_maps(x) - self.mean[:, starts]) / self.std[:, starts]
 
     def weights(self) -> Tensor:
         """Share of each map in each output [3, 4 + C]; rows sum to 1."""
-        return torch.softmax(self.logits, 1)
+        return torch.softmax(self.logits, 1) if self._learnt else self._chosen()
 
     def maps(self, x: Tensor) -> Tensor:
         """What is mixed, each standardised over good panels: [N, 4 + C, H, W]."""
@@ -70,15 +80,29 @@ class ConvexBlend(nn.Module):
         learn_moments(self.mean, self.std, map(self._raw_maps, batches()))
 
     def _raw_maps(self, x: Tensor) -> Tensor:
-        filled = self._filled((x - self.centre) / self.scale, x)
-        balanced = filled.clamp(-BALANCED_TOP, BALANCED_TOP)
-        y = balanced if self._balanced else filled * self.scale + self.centre
+        filled = self._filled(x)
+        balanced = self._in_balance(filled)
+        y = balanced if self._balanced else filled
         return torch.cat([statistics(y), _sharpest(balanced, y), y], 1)
 
-    def _filled(self, standardised: Tensor, x: Tensor) -> Tensor:
-        there = (x.amax((2, 3), keepdim=True) > 0).to(x.dtype)
-        known = standardised * there
-        return known + (1 - there) * functional.conv2d(known, self.others[:, :, None, None])
+    def _start_maps(self, x: Tensor) -> Tensor:
+        """Those of `_raw_maps` that the outputs start from: [N, 3, H, W]."""
+        filled = self._filled(x)
+        y = self._in_balance(filled) if self._balanced else filled
+        found = statistics(y)
+        return torch.cat([found[:, :2], _sharpest(self._in_balance(filled), y)], 1) if self._focused else found
+
+    def _in_balance(self, filled: Tensor) -> Tensor:
+        return ((filled - self.centre) / self.scale).clamp(-BALANCED_TOP, BALANCED_TOP)
+
+    def _filled(self, x: Tensor) -> Tensor:
+        """In one product of matrices, which leaves a channel that is there as it is, exactly."""
+        missing = (x.amax((2, 3)) <= 0).to(x.dtype)[:, :, None]
+        centre = self.centre.flatten()
+        others = self.others * self.scale.view(-1, 1) / self.scale.view(1, -1)
+        matrix = torch.eye(len(others)) + missing * others
+        level = missing * (centre.view(-1, 1) - others @ ((1 - missing) * centre.view(-1, 1)))
+        return (matrix @ x.flatten(2) + level).unflatten(2, x.shape[2:])
 
 
 def _predictors(values: Tensor) -> Tensor:

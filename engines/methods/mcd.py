@@ -67,7 +67,8 @@ class Mcd(mkd.Mkd):
     def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__(channels, settings)
         if self.blend.kind in ("statistics", "balanced"):
-            self.blend = ConvexBlend(channels, self.blend.kind == "balanced", settings.third)
+            learnt = settings.contrast_passes > 0
+            self.blend = ConvexBlend(channels, self.blend.kind == "balanced", settings.third, learnt=learnt)
             self.training_facts["blend"] = self.blend.kind
             self.receptive_field += LOCAL - 1
         self.factors = nn.ParameterList(nn.Parameter(torch.zeros(1, width, 1, 1)) for width in self.teacher.widths)

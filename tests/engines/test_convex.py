@@ -42,6 +42,24 @@ def test_outputs_are_standardised_over_good_panels(balanced: bool, third: str) -
     assert (out.std((0, 2, 3)) - 1).abs().max() < 0.15
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(("third", "starts"), [("deviation", (0, 1, 2)), ("focus", (0, 1, 3))])
+def test_where_nothing_is_learnt_the_outputs_are_the_maps_they_start_from(
+    balanced: bool, third: str, starts: tuple[int, ...]
+) -> None:
+    learnt, whole = fitted(balanced, third), panels(seed=3)
+    fixed = ConvexBlend(4, balanced, third, learnt=False)  # type: ignore[arg-type]
+    fixed.load_state_dict(learnt.state_dict())
+    partial = whole.clone()
+    partial[0, 1] = partial[1, 0] = partial[1, 3] = 0
+    with torch.no_grad():
+        for sets in (whole, partial):
+            assert torch.allclose(fixed(sets), learnt.maps(sets)[:, list(starts)], atol=1e-5)
+            assert (fixed(sets) - learnt(sets)).abs().max() < 0.05, "learning begins there"
+    assert fixed.weights().tolist() == [[float(column == start) for column in range(8)] for start in starts]
+    assert not any(parameter.requires_grad for parameter in fixed.parameters())
+
+
 @given(st.lists(st.floats(-20, 20), min_size=3 * (DERIVED + 4), max_size=3 * (DERIVED + 4)))
 @settings(max_examples=50)
 def test_weights_are_convex_whatever_is_learnt(logits: list[float]) -> None:
