@@ -3,14 +3,15 @@
 The production default method on 8 channels of 512 x 512 px, by hand on a machine that does nothing else: the engine is
 built and certified, timed (`takt bench engine`), and the simulated line searched for its shortest takt, from what the
 engine takes on (`takt bench line --find-limit`). Left in DIR: `engine/` and `line/` with passport.json and
-passport.html, and what was reached beside what is asked for. The network is untaught, which changes no time; raw frames
-are checked by limits learnt from simulated panels.
+passport.html, and what was reached beside what is asked for. Without `--recipe` the network is untaught, with a teacher
+like ResNet-18, which changes no time; raw frames are checked by limits learnt from simulated panels.
 
 Ctrl-C ends the part that is under way with what it has measured. What DIR has whole is not measured again.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ window_ms = {window_ms}
 takt_ms = 75
 early_ms = 54
 exposure_ms = 20
-poll_ms = 2
+poll_ms = {poll_ms}
 
 [[cameras]]
 name = "top"
@@ -92,14 +93,19 @@ def main(
     runs: Annotated[int, typer.Option(min=2, help="of the engine, each batch")] = 100,
     panels: Annotated[int, typer.Option(min=20)] = 2_000,
     trial: Annotated[int, typer.Option(min=20)] = 40,
-    window_ms: Annotated[int, typer.Option(min=100)] = 1_500,
+    window_ms: Annotated[int, typer.Option(min=100)] = 2_000,
+    recipe: Annotated[Path | None, typer.Option(help="taught for such panels; else an untaught one is made")] = None,
+    poll_ms: Annotated[int, typer.Option(min=1, help="looks at the PLC take of the network's time")] = 10,
 ) -> None:
     """Build, time, search, and say what was reached."""
     with tempfile.TemporaryDirectory(prefix="takt-passport-") as place:
         folder = Path(place)
-        CONSOLE.print(f"exporting {method}, {channels} x {side} x {side}")
-        made(folder / "recipe", channels, (side, side), method, checked=CHECKED)
-        write_line(folder, channels, side, threads, max_batch, window_ms)
+        if recipe:
+            shutil.copytree(recipe, folder / "recipe")
+        else:
+            CONSOLE.print(f"exporting {method}, {channels} x {side} x {side}")
+            made(folder / "recipe", channels, (side, side), method, checked=CHECKED)
+        write_line(folder, channels, side, threads, max_batch, window_ms, poll_ms)
         takt(folder, "build", "recipe", "--line", "line.toml")
         if part(out / "engine", folder, "engine", "recipe", "--line", "line.toml", "--runs", runs):
             sizes = ["--panels", panels, "--trial", trial, "--takt", start_ms(out / "engine" / "passport.json")]
@@ -126,11 +132,14 @@ def start_ms(engine: Path) -> int:
     return round(START * 1000 / max(row["panels_per_s"] for row in json.loads(engine.read_text())["rows"]))
 
 
-def write_line(folder: Path, channels: int, side: int, threads: int, max_batch: int, window_ms: int) -> None:
+def write_line(
+    folder: Path, channels: int, side: int, threads: int, max_batch: int, window_ms: int, poll_ms: int
+) -> None:
     sizes = {"threads": threads, "max_batch": max_batch, "side": side, "exposure_ms": f"{EXPOSURE_MS:.1f}"}
-    times = {"takt_ms": 1000, "window_ms": window_ms, "slot_mb": round(channels * side * side / 1e6 + 0.1, 1)}
+    slot = {"slot_mb": round(channels * side * side / 1e6 + 0.1, 1)}
+    times = {"takt_ms": 1000, "window_ms": window_ms, "poll_ms": poll_ms}
     ports = {"plc_port": free_port(), "bus_port": free_port()}
-    text = LINE.format(channels=json.dumps(list(CHANNELS[:channels])), **sizes, **times, **ports)
+    text = LINE.format(channels=json.dumps(list(CHANNELS[:channels])), **sizes, **slot, **times, **ports)
     (folder / "line.toml").write_text(text)
 
 
