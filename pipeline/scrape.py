@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.log import logger
 from pipeline.metrics import BUCKETS_S, COMMON, SERIES, SUPERVISOR, Kind, Labels, Metrics, Reading, Series, Spread
 from pipeline.stages import stages
+from pipeline.whole import put_text
 
 LOG = logger("scrape")
 HOST = "127.0.0.1"
@@ -92,10 +93,8 @@ def write_targets(config: LineConfig) -> None:
         {"targets": [f"{HOST}:{port}"], "labels": {"station": config.station, "stage": name}}
         for name, port in ports(config).items()
     ]
-    new = targets_path(config).with_suffix(".part")
     try:
-        new.write_text(json.dumps(groups, indent=1) + "\n")
-        new.replace(targets_path(config))
+        put_text(targets_path(config), json.dumps(groups, indent=1) + "\n")
     except OSError as error:
         LOG.warning("the list of metrics ports cannot be written", extra={"why": str(error)})
 

@@ -4,8 +4,6 @@
 signer's name. Signing changes no content, so the recipe keeps its name.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from engines.recipe import MOST_SIGNATURE, SIGNATURE, Recipe, Trust
 from pipeline.config import LineConfig
 from pipeline.errors import RecipeError, UsageError
 from pipeline.keys import PrivateKey, PublicKey, public_keys
+from pipeline.whole import put_text
 
 FORMAT = 1
 SHOWN = 16  # digits of a fingerprint that people compare
@@ -172,12 +171,4 @@ def _others(path: Path) -> tuple[Signature, ...]:
 
 def _write(folder: Path, file: SignatureFile) -> None:
     """Whole or not at all; a line may be reading it."""
-    text = file.model_dump_json(indent=2) + "\n"
-    descriptor, part = tempfile.mkstemp(prefix=f".{SIGNATURE}.", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(part).chmod(0o644)
-        Path(part).replace(folder / SIGNATURE)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    put_text(folder / SIGNATURE, file.model_dump_json(indent=2) + "\n")

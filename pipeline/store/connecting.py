@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from pipeline.errors import ConfigError, StoreError
+from pipeline.whole import put_text
 
 FILE, URL_FILE = "store.sqlite", "store.url"
 BUSY_MS = 1000  # another program's write may take so long before ours is put off
@@ -50,9 +51,7 @@ def say_where(place: Place) -> None:
     said = place.folder / URL_FILE
     if place.url:
         place.folder.mkdir(parents=True, exist_ok=True)
-        new = said.with_suffix(".part")
-        new.write_text(place.url + "\n")
-        new.replace(said)  # whoever asks meanwhile reads the old address or the new one
+        put_text(said, place.url + "\n")
     else:
         said.unlink(missing_ok=True)
 
