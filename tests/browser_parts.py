@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from line.toy_line import free_port
 from review_parts import config, drawn, filled, keep, row, token_of
 
+from pipeline.bench.storm import free_port
 from pipeline.config import LineConfig, ReviewConfig, load
 from pipeline.review.desk import Desk
 

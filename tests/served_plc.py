@@ -2,21 +2,14 @@
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+from pipeline.bench.storm import free_port
 from pipeline.plcs.simulated.server import Memory, serving
 
 PATIENCE_S = 10.0
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

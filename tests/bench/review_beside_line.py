@@ -27,9 +27,9 @@ TESTS = Path(__file__).parents[1]
 sys.path.append(str(TESTS))
 
 from browser_parts import Served  # noqa: E402
-from line.toy_line import free_port  # noqa: E402
 from scripted_reviewer import now  # noqa: E402
 
+from pipeline.bench.storm import free_port  # noqa: E402
 from pipeline.stages import LAST  # noqa: E402
 
 PEOPLE = 2

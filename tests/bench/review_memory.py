@@ -24,8 +24,9 @@ TESTS = Path(__file__).parents[1]
 sys.path.extend((str(TESTS), str(TESTS / "bench")))
 
 from browser_parts import ARGUMENTS, CHROMIUM, Station  # noqa: E402
-from line.toy_line import free_port  # noqa: E402
 from review_pages import KIND, SMALL, _rejects, pictured  # noqa: E402
+
+from pipeline.bench.storm import free_port  # noqa: E402
 
 START_S = 30
 READY = "!!document.querySelector('.viewer')?.dataset.ready && !!window.socket?.connected"

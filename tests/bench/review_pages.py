@@ -32,8 +32,8 @@ TESTS = Path(__file__).parents[1]
 sys.path.append(str(TESTS))
 
 from browser_parts import Served, Station, browser  # noqa: E402
-from line.toy_line import free_port  # noqa: E402
 
+from pipeline.bench.storm import free_port  # noqa: E402
 from pipeline.stages import LAST  # noqa: E402
 
 NAMES = [f"top_light{at}" for at in range(8)]

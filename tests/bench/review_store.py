@@ -25,9 +25,9 @@ import httpx
 sys.path.append(str(Path(__file__).parents[1]))
 
 import postgres_server
-from line.toy_line import free_port
 from review_parts import NOON, TAKT, config, drawn, filled, token_of
 
+from pipeline.bench.storm import free_port
 from pipeline.review.desk import Desk
 from pipeline.review.facts import Filter, Finding, Person, Role, State, Wish
 from pipeline.review.serving import Served

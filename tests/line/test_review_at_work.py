@@ -6,8 +6,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 from harness import Line, assert_accounted, ledger_records
-from line.toy_line import free_port
 
+from pipeline.bench.storm import free_port
 from pipeline.log import last_words
 
 pytest.importorskip("fastapi", reason="needs the extra [review]")

@@ -12,6 +12,7 @@ from pathlib import Path
 import toy_line
 from harness import Line, assert_accounted, running
 
+from pipeline.bench.storm import free_port
 from pipeline.config import load
 from pipeline.curve import CLIENTS, create, folder_of
 from pipeline.ledger import ledger_files
@@ -42,7 +43,7 @@ def subscribed(endpoint: str, *keys: object) -> Iterator[queue.SimpleQueue[str]]
 
 
 def test_a_line_with_keys_runs_and_only_listed_clients_hear_it(line_file: Callable[..., Path]) -> None:
-    outcomes, control, images = (toy_line.free_port() for _ in range(3))
+    outcomes, control, images = (free_port() for _ in range(3))
     bus = {
         "outcomes": f"tcp://0.0.0.0:{outcomes}",
         "control": f"tcp://127.0.0.1:{control}",

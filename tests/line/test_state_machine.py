@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 from tcp_proxy import cable
 
+from pipeline.bench.storm import free_port
 from pipeline.config import LineConfig
 from pipeline.devices import record_path
 from pipeline.simulation.plan import Plan
@@ -71,7 +72,7 @@ class LineMachine(RuleBasedStateMachine):
         self.line.until_passing_again()
 
     def _line_file(self) -> Path:
-        port = toy_line.free_port()
+        port = free_port()
         self.cable, near = self.stack.enter_context(cable(port))
         return toy_line.write_line(
             Path(mkdtemp(dir=self.folder)),

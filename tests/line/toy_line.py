@@ -14,6 +14,7 @@ import signers
 
 from engines import recipe as recipes
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Training
+from pipeline.bench.storm import free_port
 from pipeline.keys import signer_key
 from pipeline.signatures import sign
 
@@ -137,13 +138,6 @@ def write_line(folder: Path, recipe: Path, **changes: Any) -> Path:
     table = line_table(folder, recipe, **changes)
     path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in table.items()))
     return path
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def free_range(count: int) -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from line.toy_line import free_port
 from review_parts import config, filled, row
 from typer.testing import CliRunner
 
+from pipeline.bench.storm import free_port
 from pipeline.cli import app
 from pipeline.errors import ConfigError, NotFoundError, UsageError
 

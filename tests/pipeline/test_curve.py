@@ -1,7 +1,6 @@
 """CURVE: nothing but loopback is bound without keys, and with them only who is listed gets in, under its own name."""
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from station_parts import settings, until
 from wire_parts import CAPTURED, HERE, TRIGGER
 from zmq.auth import load_certificate
 
+from pipeline.bench.storm import free_port
 from pipeline.bus import Bus, Port
 from pipeline.config import LineConfig
 from pipeline.curve import CLIENTS, STAGES, create, curve_of, folder_of
@@ -37,12 +37,6 @@ OUTCOME = FinalOutcome(
     engine="e",
     latency_ms=1.0,
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

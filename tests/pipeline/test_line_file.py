@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import signers
-from line.toy_line import free_port, write_recipe
+from line.toy_line import write_recipe
 from pydantic import BaseModel
 
 from engines import plugins
 from engines.errors import UsageError
 from pipeline import plcs
+from pipeline.bench.storm import free_port
 from pipeline.cameras.simulated import Settings as CameraSettings
 from pipeline.check import check_line
 from pipeline.config import (

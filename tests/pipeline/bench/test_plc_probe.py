@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from served_plc import free_port
 from sloppy_plcs import (
     CopyOnly,
     NeverAcknowledges,
@@ -34,6 +33,7 @@ from typer.testing import Result as Ran
 from pipeline.bench import plc_commands, probe_cases, probe_report
 from pipeline.bench.plc_probe import Patience, probe
 from pipeline.bench.probe_cases import CASES, Case, Finding, When, judge, rounds
+from pipeline.bench.storm import free_port
 from pipeline.claim import claim
 from pipeline.errors import ConfigError, PlcError, TaktError, UsageError
 from pipeline.plcs import (

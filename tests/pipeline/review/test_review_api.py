@@ -11,9 +11,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from line.toy_line import free_port
 from review_parts import config, drawn, filled, keep, row, token_of
 
+from pipeline.bench.storm import free_port
 from pipeline.errors import ConfigError, StageError
 from pipeline.review.desk import Desk
 from pipeline.review.facts import Role
