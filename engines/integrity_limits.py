@@ -19,6 +19,7 @@ SETS_FOR_PITCH = 8
 ALIKE = 0.95  # least correlation of noise that a repeat has
 GAIN_FLOOR, SHAPE_FLOOR, TEXTURE_FLOOR = 0.16, 0.05, 0.2  # logs of ratios
 STEP_FLOOR, ROUGH_FLOOR, BRIGHT_FLOOR = 0.01, 0.1, 0.05
+ROUGH_TAIL = 8.2  # deviations above its mean, of an exponential: -ln 0.0001 - 1
 POSE_FLOOR = np.array([0.012, 0.012, 0.006])  # shares of the width; radians
 
 
@@ -70,7 +71,9 @@ def learn(sets: Iterable[NDArray]) -> IntegrityLimits:
 def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
     """A limit is the largest deviation of any good set and a margin, larger the fewer there are (our rule).
 
-    It is never below its floor.
+    It is never below its floor. How far the largest of many alike stands above the next is spread exponentially
+    (Renyi's representation of order statistics, 1953), so that mean and deviation tell how far one in ten thousand
+    stands: no limit of roughness is below that, for few sets do not show it.
     """
     if len({len(one.thumbs) for one in seen}) != 1:
         raise PanelError(f"integrity limits need good sets of one number of channels; there are {len(seen)} sets")
@@ -83,6 +86,7 @@ def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
     found = [reference.measure(one, spread, texture) for one in seen]
     margin = 1.25 + 2.5 / np.sqrt(len(seen))
     grid_margin = 1.1 + 4 / np.sqrt(len(seen))  # phases have short tails, and few sets do not show them
+    rough = np.array([one.rough for one in seen])
     pose = np.array([one.pose for one in found])
     usual = np.median(pose, axis=0)
     middle = np.median(pose - usual, axis=1)
@@ -97,7 +101,7 @@ def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
         shape_limit=_limit(np.array([m.shape for m in found]), margin, SHAPE_FLOOR),
         texture_limit=_limit(np.array([m.texture for m in found]), margin, TEXTURE_FLOOR),
         step_limit=_limit(np.array([m.step for m in found]), margin, STEP_FLOOR),
-        rough_limit=_limit(np.array([m.rough for m in found]), margin, ROUGH_FLOOR),
+        rough_limit=_limit(rough, margin, np.maximum(ROUGH_FLOOR, rough.mean(axis=0) + ROUGH_TAIL * rough.std(axis=0))),
         bright_limit=rounded(np.max([one.bright for one in seen], axis=0) * margin + BRIGHT_FLOOR),
         pose=rounded(usual),
         pose_limit=_limit(middle, margin, POSE_FLOOR),

@@ -11,7 +11,7 @@ from calibration.integrity import relearn
 from calibration.panels import PanelSet, write_panel
 from engines import recipe as recipes
 from engines.errors import UsageError
-from engines.integrity import Cause, Guard, History
+from engines.integrity import Cause, Guard, History, learn
 from pipeline.simulation import panel, watermark
 from pipeline.simulation.panel import CHANNELS, Look
 
@@ -65,6 +65,27 @@ def test_the_demos_recipe_sees_it(one: Case, material: Material, guard: Guard) -
         history = History()
         assert guard.examine(material.before, history) is None
         assert guard.examine(inject(one, material, np.random.default_rng(seed)), history) is not None
+
+
+@pytest.fixture(scope="module")
+def few() -> Guard:
+    return Guard(learn(drawn(number) for number in range(100, 124)))
+
+
+@pytest.mark.parametrize("number", [203, 218, 242, 252, 273])
+def test_two_dozen_good_sets_tell_how_rough_one_in_thousands_is(few: Guard, number: int) -> None:
+    """Each of these was called torn when the roughest of the two dozen alone set the limit."""
+    assert few.examine(drawn(number)) is None
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in CASES if one.cause is Cause.TORN and one.strength not in FAINT], ids=label
+)
+def test_and_see_what_is_torn(one: Case, material: Material, few: Guard) -> None:
+    for seed in range(TIMES):
+        history = History()
+        assert few.examine(material.before, history) is None
+        assert few.examine(inject(one, material, np.random.default_rng(seed)), history) is not None
 
 
 def test_every_cause_has_a_case() -> None:
