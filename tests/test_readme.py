@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -14,7 +16,11 @@ def test_the_subscriber_shown_is_the_one_that_is_tested() -> None:
     assert len(body.splitlines()) <= 15
 
 
-def test_every_file_the_readme_names_is_there() -> None:
-    named = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
-    missing = [name for name in named if "://" not in name and not (ROOT / name).exists()]
-    assert not missing
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_every_file_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    linked = [page.parent / name for name in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in name]
+    programs = [ROOT / name for name in re.findall(r"`((?:tests|deploy)/[\w/.-]+\.(?:py|toml|st))\b", text)]
+    assert not [path for path in (*linked, *programs) if not path.exists()]
