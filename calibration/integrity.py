@@ -1,20 +1,58 @@
 """Integrity limits from the good panels of a set: for a recipe being taught, or anew for one that is."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from calibration.panels import GOOD, PanelSet, read_panel
+from calibration.rates import upper_bound
 from calibration.reseal import refuse_taken, resealed
 from calibration.stack import Tell
 from engines.errors import PanelError, RecipeError
-from engines.integrity import IntegrityLimits, learn
-from engines.recipe import Recipe
+from engines.integrity import Cause, Guard, IntegrityLimits
+from engines.integrity_limits import Seen, limits_of, see
+from engines.recipe import Recipe, Training
 from engines.signature import LEAST_PX, TooSmallError
 
+FOLDS, NAMED = 10, 10
 
-def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> IntegrityLimits | None:
+
+@dataclass(frozen=True)
+class Learned:
+    """Limits from good sets, and which of the `asked` were refused by limits that the others taught: name and cause."""
+
+    limits: IntegrityLimits
+    refused: tuple[tuple[str, str], ...]
+    asked: int
+
+    @property
+    def upper95(self) -> float:
+        """Share of good sets to come that are refused, at most, 95 % sure (Clopper and Pearson)."""
+        return upper_bound(len(self.refused), self.asked)
+
+    def figures(self) -> dict[str, int | float]:
+        return {"k": len(self.refused), "n": self.asked, "upper95": self.upper95}
+
+    def said(self) -> str | None:
+        """One line that says what to do; None where none is refused."""
+        if not self.refused:
+            return None
+        shown = ", ".join(f"{name} ({cause})" for name, cause in self.refused[:NAMED])
+        more = f" and {len(self.refused) - NAMED} more" if len(self.refused) > NAMED else ""
+        return (
+            f"train/good: {shown}{more} would be rejected before inspection by limits from the others, so up to"
+            f" {self.upper95:.1%} of good panels may be; take out image sets that are damaged, or teach from more"
+        )
+
+    def noted(self, training: Training) -> Training:
+        """`training` with this among its facts."""
+        said = f"{len(self.refused)} of {self.asked} good sets by limits from the others, at most {self.upper95:.1%}"
+        return training.model_copy(update={"facts": {**training.facts, "integrity_refuses": said}})
+
+
+def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> Learned | None:
     """Limits from all of train/good, read as on the line; None where the panels are too small for any.
 
     Raises:
@@ -30,12 +68,28 @@ def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> Integrit
             yield read_panel(panel.path, channels, others=True)
 
     try:
-        return learn(sets())
+        good = see(sets())
     except TooSmallError:
         return None
+    refused = tuple((found[number].name, cause) for number, cause in refusals(good))
+    return Learned(limits_of(good), refused, len(found) if len(found) > 1 else 0)
 
 
-def relearn(old: Recipe, panels: PanelSet, out: Path, tell: Tell = lambda phase, done, total: None) -> Recipe:
+def refusals(good: Seen) -> list[tuple[int, Cause]]:
+    """Which of the good sets limits that the others taught refuse, and why; cross-fitted in `FOLDS`."""
+    every, folds = good.signatures, min(FOLDS, len(good.signatures))
+    found = []
+    for fold in range(folds if folds > 1 else 0):
+        others = [one for number, one in enumerate(every) if number % folds != fold]
+        guard = Guard(limits_of(Seen(others, good.pitch)))
+        judged = ((number, guard.judge(every[number])) for number in range(fold, len(every), folds))
+        found += [(number, damage.cause) for number, damage in judged if damage]
+    return sorted(found)
+
+
+def relearn(
+    old: Recipe, panels: PanelSet, out: Path, tell: Tell = lambda phase, done, total: None
+) -> tuple[Recipe, Learned]:
     """A copy of the recipe `old` at `out` with integrity limits from `panels`; networks and limits stay as they are.
 
     Raises:
@@ -45,7 +99,7 @@ def relearn(old: Recipe, panels: PanelSet, out: Path, tell: Tell = lambda phase,
     """
     refuse_taken(out)
     names = tuple(channel.name for channel in old.manifest.channels)
-    limits = learned(panels, names, tell)
-    if limits is None:
+    found = learned(panels, names, tell)
+    if found is None:
         raise RecipeError(f"{panels.path}: frames below {LEAST_PX} px have no integrity limits; take larger ones")
-    return resealed(old, out, {"integrity": limits})
+    return resealed(old, out, {"integrity": found.limits}), found

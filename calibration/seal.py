@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import golden, report, scores, tiling
-from calibration.integrity import learned
+from calibration.integrity import Learned, learned
 from calibration.panels import PanelSet
 from calibration.scores import Scores
 from calibration.stack import Stack, Tell
@@ -90,10 +90,21 @@ def _check_rule(rule: tuple[Part, ...], finding: Finding) -> None:
         raise EngineError(f"the network scores {finding.score:.6g} where the method's own rule says {stated:.6g}")
 
 
-def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[str | None, Suspects]:
-    """Set limits from the scores of panels unseen, choose golden panels, report, seal.
+@dataclass(frozen=True)
+class Finished:
+    """What is to be told of a sealed recipe. `remark`: where the promise cannot be kept."""
 
-    Returns a remark where the promise cannot be kept, and which of the good panels may be defective.
+    remark: str | None
+    suspects: Suspects
+    integrity: Learned | None
+
+    def remarks(self) -> tuple[str | None, ...]:
+        """A line each that says what to do; None: nothing."""
+        return self.remark, self.suspects.said(), self.integrity.said() if self.integrity else None
+
+
+def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> Finished:
+    """Set limits from the scores of panels unseen, choose golden panels, report, seal.
 
     Raises:
         PanelError: too few panels, or a network that does not see synthetic defects.
@@ -101,7 +112,9 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
     panels = good.panels
     integrity = learned(draft.panels, draft.panels.channels, tell)
     found = suspects(panels.names, good.scores)
-    facts = draft.facts(panels.frames.dtype.name) | {"integrity": integrity, "training": found.noted(draft.training)}
+    training = found.noted(integrity.noted(draft.training) if integrity else draft.training)
+    facts = draft.facts(panels.frames.dtype.name) | {"training": training}
+    facts |= {"integrity": integrity.limits} if integrity else {}
     where = draft.panels.facts.zones
     limits, remark = good.kept().limits(where, draft.rule, promise, panels.cell_px)
     with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited(where)})) as detector:
@@ -117,7 +130,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> tuple[st
         seen = report.Good(panels.names, panels.frames, good.maps, good.scores, asked)
         report.write(draft.folder / "report.html", detector, draft.losses, seen, found, remark, draft.more)
     recipe.write(draft.folder, {**facts, "limits": limits})
-    return remark, found
+    return Finished(remark, found, integrity)
 
 
 def _asked(draft: Draft, good: Scored, rng: np.random.Generator) -> Stack:

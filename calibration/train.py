@@ -24,9 +24,8 @@ from calibration.export import export, prove
 from calibration.fit import Checkpoint, fit
 from calibration.material import Defective, Material
 from calibration.panels import PanelSet
-from calibration.seal import Draft, Scored, finish, scored
+from calibration.seal import Draft, Finished, Scored, finish, scored
 from calibration.stack import Stack, Tell, read_good, read_labelled
-from calibration.suspects import Suspects
 from calibration.tiling import Tiling
 from engines import methods, recipe
 from engines.errors import UsageError
@@ -68,8 +67,7 @@ class Taught:
     seconds: float
     peak_memory_mb: float
     parity: float
-    remark: str | None
-    suspects: Suspects
+    finished: Finished
     tiling: str | None  # what tiles cost, where there are any
 
 
@@ -86,11 +84,11 @@ def teach(request: Request, tell: Tell = lambda phase, done, total: None) -> Tau
     started = time.monotonic()
     place = _place(request.out)
     lesson = _with_levels(_prepared(place, request, tell))
-    parity, remark, found = _teach_into(place, lesson)
+    parity, finished = _teach_into(place, lesson)
     place.rename(request.out)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     said = lesson.tiling.said() if lesson.tiling else None
-    return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, remark, found, said)
+    return Taught(recipe.load(request.out), time.monotonic() - started, memory, parity, finished, said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,14 +179,14 @@ def _with_levels(lesson: Lesson) -> Lesson:
     return replace(lesson, settings=lesson.method.with_levels(lesson.settings, choice.levels), choice=choice)
 
 
-def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, str | None, Suspects]:
+def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, Finished]:
     request = lesson.request
     kept_back = _kept_back(len(lesson.panels.names), request.folds, request.hold_out_every)
     crossed = request.hold_out_every is None
     folds = [_fold(lesson, number, mask, len(kept_back)) for number, mask in enumerate(kept_back)] if crossed else []
     draft, parity = _drafted(lesson, folder, np.zeros_like(kept_back[0]) if crossed else kept_back[0], "network")
     shutil.rmtree(lesson.work)
-    return parity, *finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
+    return parity, finish(draft, _joined(folds, lesson, draft, kept_back), request.promise, lesson.tell)
 
 
 def _joined(folds: list[Scored], lesson: Lesson, draft: Draft, kept_back: Sequence[NDArray[np.bool_]]) -> Scored:

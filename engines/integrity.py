@@ -93,7 +93,10 @@ class Guard:
         """
         if len(frames) != len(self._spread):
             raise PanelError(f"a set of {len(frames)} channels; {len(self._spread)} were taught")
-        seen = signature(frames, self._grid.pitch if self._grid else None)
+        return self.judge(signature(frames, self._grid.pitch if self._grid else None), history)
+
+    def judge(self, seen: Signature, history: History | None = None) -> Damage | None:
+        """As `examine`, of the signature of a set."""
         history = history or History()
         measured = self._reference.measure(seen, self._spread, self._texture)
         place = self._place(seen, measured)

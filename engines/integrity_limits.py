@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from typing import Annotated
 
@@ -55,26 +56,47 @@ class IntegrityLimits(BaseModel):
         return values.astype(np.float32) / np.float32(65535)
 
 
-def learn(sets: Iterable[NDArray]) -> IntegrityLimits:
-    """Limits from raw sets [C, H, W] of good panels; a set is let go of when its signature is taken.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is kept of good sets to learn from, and the pitch of their grid, if they have one."""
+
+    signatures: Sequence[Signature]
+    pitch: Pitch | None
+
+
+def see(sets: Iterable[NDArray]) -> Seen:
+    """Raw sets [C, H, W]; each is let go of when its signature is taken.
 
     Raises:
-        PanelError: there is none, or they differ in channels.
         TooSmallError: a frame is too small.
     """
     sets = iter(sets)
     first = list(islice(sets, SETS_FOR_PITCH))
     pitch = find(first, min(band_rows(one.shape[1])[1] for one in first)) if first else None
-    return _learnt([signature(frames, pitch) for frames in chain(first, sets)], pitch)
+    return Seen([signature(frames, pitch) for frames in chain(first, sets)], pitch)
 
 
-def _learnt(seen: Sequence[Signature], pitch: Pitch | None) -> IntegrityLimits:
+def learn(sets: Iterable[NDArray]) -> IntegrityLimits:
+    """Limits from raw sets [C, H, W] of good panels.
+
+    Raises:
+        PanelError: there is none, or they differ in channels.
+        TooSmallError: a frame is too small.
+    """
+    return limits_of(see(sets))
+
+
+def limits_of(good: Seen) -> IntegrityLimits:
     """A limit is the largest deviation of any good set and a margin, larger the fewer there are (our rule).
 
     It is never below its floor. How far the largest of many alike stands above the next is spread exponentially
     (Renyi's representation of order statistics, 1953), so that mean and deviation tell how far one in ten thousand
     stands: no limit of roughness is below that, for few sets do not show it.
+
+    Raises:
+        PanelError: there is no set, or they differ in channels.
     """
+    seen, pitch = good.signatures, good.pitch
     if len({len(one.thumbs) for one in seen}) != 1:
         raise PanelError(f"integrity limits need good sets of one number of channels; there are {len(seen)} sets")
     thumbs = np.median([one.thumbs for one in seen], axis=0)

@@ -119,7 +119,7 @@ def teach(
         if download_weights:
             _training("weights").fetch(method, request.settings, weights_mirror, tell)
         taught = train.teach(request, tell)
-    remarks = (taught.tiling, taught.remark, taught.suspects.said(), unsigned(out))
+    remarks = (taught.tiling, *taught.finished.remarks(), unsigned(out))
     _tell_on_stderr(line for line in remarks if line)
     show(_taught(taught), json_file)
 
@@ -187,10 +187,9 @@ def relearn(
     from calibration.integrity import relearn as relearned
 
     with progress() as tell:
-        made = relearned(recipes.load(recipe), PanelSet(panels), out, tell)
-    _tell_on_stderr([unsigned(out)])
-    integrity = made.manifest.integrity
-    show({"recipe": made.hash, "panels": integrity.panels if integrity else 0, "out": str(out)}, None)
+        made, found = relearned(recipes.load(recipe), PanelSet(panels), out, tell)
+    _tell_on_stderr(line for line in (found.said(), unsigned(out)) if line)
+    show({"recipe": made.hash, "panels": found.limits.panels, "refuses": found.figures(), "out": str(out)}, None)
 
 
 def _opened(recipe: Recipe, choice: Choice) -> AbstractContextManager[Detector]:
@@ -301,7 +300,7 @@ def _value(text: str) -> Any:
 
 
 def _taught(taught: Any) -> dict[str, Any]:
-    manifest = taught.recipe.manifest
+    manifest, finished = taught.recipe.manifest, taught.finished
     return {
         "recipe": taught.recipe.hash,
         "method": manifest.method,
@@ -312,7 +311,8 @@ def _taught(taught: Any) -> dict[str, Any]:
         "peak_memory_mb": round(taught.peak_memory_mb),
         "limit": manifest.limits.image,
         "promised_false_reject": manifest.limits.promise.model_dump(),
-        "suspects": list(taught.suspects.names),
+        "integrity_refuses": finished.integrity.figures() if finished.integrity else None,
+        "suspects": list(finished.suspects.names),
         "parity": taught.parity,
         "tiles": taught.tiling,
         "out": str(taught.recipe.path),

@@ -105,9 +105,10 @@ def test_a_recipes_limits_can_be_learned_anew(tmp_path: Path) -> None:
     for number in range(3):
         write_panel(folder, f"{number}", drawn(number), CHANNELS)
     old = recipes.load(DEMO)
-    made = relearn(old, PanelSet(tmp_path / "set"), tmp_path / "recipe")
+    made, found = relearn(old, PanelSet(tmp_path / "set"), tmp_path / "recipe")
     assert made.manifest.integrity is not None
     assert made.manifest.integrity.panels == 3
+    assert found.limits == made.manifest.integrity
     assert made.hash != old.hash
     assert made.manifest.files == old.manifest.files
     assert made.manifest.limits == old.manifest.limits

@@ -127,7 +127,7 @@ def test_limits_zones_and_integrity_can_be_set_anew(taught: train.Taught, folder
     with open_detector(zoned, threads=1) as detector:
         detector.prove()
         assert not detector.inspect([frames(200, True)])[0].mask[:, 110:].any()
-    again = relearn(zoned, PanelSet(folder), tmp_path / "again")
+    again, _ = relearn(zoned, PanelSet(folder), tmp_path / "again")
     assert again.manifest.geometry == taught.recipe.manifest.geometry
     assert again.manifest.format == 3
 
