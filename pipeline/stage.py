@@ -24,6 +24,8 @@ from pipeline.stages import HALT, stages
 LOG = logger("stage")
 TELL_EVERY_NS = 200_000_000
 PR_SET_PDEATHSIG = 1
+AUTOGROUP = Path("/proc/self/autogroup")
+AUTOGROUP_TRIES, AUTOGROUP_PAUSE_S = 20, 0.05
 
 
 class Life:
@@ -61,8 +63,7 @@ def main(name: str, run_file: Path, supervisor: int) -> int:
     config = LineConfig.model_validate_json(run_file.read_bytes())
     open_log(config, name)
     row = next(stage for stage in [*stages(config), HALT] if stage.name == name)
-    with suppress(PermissionError):  # before its threads are made, which inherit it
-        os.nice(row.nice)
+    prioritise(row.nice)  # before its threads are made, which inherit it
     try:
         with Bus(name, curve_of(config, name)) as bus:
             metrics = Metrics(config.station, name, row.module.rpartition(".")[2])
@@ -85,6 +86,25 @@ def open_log(config: LineConfig, name: str, *, aloud: bool = False) -> None:
     path = log_file(config.state, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     to_file(config.station, name, path, int(config.logs.max_mb * 1e6), config.logs.keep, aloud=aloud)
+
+
+def prioritise(nice: int) -> None:
+    """Add to what the line was started with, as far as the system allows it.
+
+    A stage is a session of its own, and Linux shares the processors among sessions before it does inside them
+    (sched(7), autogroup), so that the session's nice value is what other stages feel.
+    """
+    with suppress(PermissionError):
+        os.nice(nice)
+    for _ in range(AUTOGROUP_TRIES if nice else 0):
+        try:
+            AUTOGROUP.write_text(str(os.nice(0)))
+        except BlockingIOError:  # who is not root may set one every 100 ms, all processes together
+            time.sleep(AUTOGROUP_PAUSE_S)
+        except OSError:  # not this system's way, or not allowed
+            return
+        else:
+            return
 
 
 def die_with(supervisor: int) -> None:

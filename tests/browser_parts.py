@@ -17,6 +17,7 @@ from review_parts import config, drawn, filled, keep, row, token_of
 from pipeline.bench.storm import free_port
 from pipeline.config import LineConfig, ReviewConfig, load
 from pipeline.review.desk import Desk
+from pipeline.stages import LAST
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]  # no sandbox: as root there is none
@@ -28,17 +29,22 @@ START_S = 60
 SOON_MS = 30_000
 
 
+# as `pipeline.stage` runs the stage that goes after all others: a session of its own, which is what others feel
+AS_LAST = ("setsid", "sh", "-c", f'echo {LAST} >/proc/self/autogroup; exec nice -n {LAST} "$@"', "sh")
+
+
 class Served:
     """`takt review` on a line file, until the context is left."""
 
-    def __init__(self, file: Path, nice: int = 0) -> None:
+    def __init__(self, file: Path, *, last: bool = False) -> None:
         settings = load(file).review or ReviewConfig()
-        self._nice = nice
+        self._last = last
         self.file, self.address = file, f"http://127.0.0.1:{settings.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = ["nice", "-n", str(self._nice), sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
+        command = [sys.executable, "-m", "pipeline.cli", "review", str(self.file)]
+        command = [*AS_LAST, *command] if self._last else command
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
         self._until_it_answers()

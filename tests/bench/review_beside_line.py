@@ -26,11 +26,10 @@ import psutil
 TESTS = Path(__file__).parents[1]
 sys.path.append(str(TESTS))
 
-from browser_parts import Served  # noqa: E402
+from browser_parts import AS_LAST, Served  # noqa: E402
 from scripted_reviewer import now  # noqa: E402
 
 from pipeline.bench.storm import free_port  # noqa: E402
-from pipeline.stages import LAST  # noqa: E402
 
 PEOPLE = 2
 SCRIPT = Path(__file__).with_name("scripted_reviewer.py")
@@ -98,8 +97,8 @@ def looked_at(file: Path, seconds: float, pace_ms: float) -> tuple[Span, dict[st
     """Two people at work; what it cost the station."""
     own = file.with_name("review.toml")
     own.write_text(file.read_text() + f"\n[review]\nport = {free_port()}\n")
-    with Served(own, nice=LAST) as served:
-        script = ["nice", "-n", "19", sys.executable, str(SCRIPT), served.address, "--decide"]
+    with Served(own, last=True) as served:
+        script = [*AS_LAST, sys.executable, str(SCRIPT), served.address, "--decide"]
         person = [*script, "--seconds", str(seconds), "--pace-ms", str(pace_ms)]
         subprocess.run([*script, "--seconds", str(FIRST_S)], stdout=subprocess.DEVNULL, check=True)
         station = psutil.Process(served.pid)

@@ -34,7 +34,6 @@ sys.path.append(str(TESTS))
 from browser_parts import Served, Station, browser  # noqa: E402
 
 from pipeline.bench.storm import free_port  # noqa: E402
-from pipeline.stages import LAST  # noqa: E402
 
 NAMES = [f"top_light{at}" for at in range(8)]
 LARGE, SMALL = (3000, 4096), (1024, 1024)  # height, width
@@ -231,7 +230,7 @@ def _look(file: Path, people: int, process: "subprocess.Popen[bytes]", opened: A
     """
     own = file.with_name("review.toml")
     own.write_text(file.read_text() + f"\n[review]\nport = {free_port()}\n")
-    with Served(own, nice=LAST) as served:
+    with Served(own, last=True) as served:
         pages = [opened.new_page(viewport=VIEW) for _ in range(people)]
         _at_lowest_priority()
         began = datetime.now(UTC)
