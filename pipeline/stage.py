@@ -96,9 +96,10 @@ def prioritise(nice: int) -> None:
     """
     with suppress(PermissionError):
         os.nice(nice)
-    for _ in range(AUTOGROUP_TRIES if nice else 0):
+    own = os.nice(0)
+    for _ in range(AUTOGROUP_TRIES if own else 0):  # a new session's is 0
         try:
-            AUTOGROUP.write_text(str(os.nice(0)))
+            AUTOGROUP.write_text(str(own))
         except BlockingIOError:  # who is not root may set one every 100 ms, all processes together
             time.sleep(AUTOGROUP_PAUSE_S)
         except OSError:  # not this system's way, or not allowed

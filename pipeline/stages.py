@@ -21,7 +21,7 @@ class Stage:
     nice: int = 0
 
 
-FIRST, LAST = -5, 19
+FIRST, AFTER, LAST = -5, 5, 19  # AFTER: the panel that waits for its verdict goes before those that are archived
 BRIDGE = "pipeline.plc_bridge"
 HALT = Stage("plc_halt", "pipeline.plc_halt")  # runs alone, after a bridge that did not end in order
 
@@ -31,7 +31,7 @@ def stages(config: LineConfig) -> list[Stage]:
     simulated = [Stage("conveyor", "pipeline.conveyor", nice=FIRST)] if config.conveyor else []
     review = [Stage("review", "pipeline.review.app", needed=False, nice=LAST)] if config.station_review else []
     return [
-        Stage("archiver", "pipeline.archiver", stops=2),
+        Stage("archiver", "pipeline.archiver", stops=2, nice=AFTER),
         Stage("plc_bridge", BRIDGE, stops=0, nice=FIRST),
         *simulated,
         *(Stage(inspector, "pipeline.inspector", inspector) for inspector in inspectors(config)),

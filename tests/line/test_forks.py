@@ -52,6 +52,8 @@ def test_each_goes_when_its_row_says_and_a_signal_that_ended_one_is_told(start: 
         threads = [each.id for each in psutil.Process(process_id).threads()] if name != "archiver" else [process_id]
         expected = min(max(os.nice(0) + nice * allowed, -20), 19)
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {expected}, name
+        group = Path(f"/proc/{process_id}/autogroup")  # by which Linux shares the processors among sessions
+        assert not group.exists() or group.read_text().split()[-2:] == ["nice", str(expected)], name
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.01)
     process.kill()
