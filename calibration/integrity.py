@@ -71,8 +71,9 @@ def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> Learned 
         good = see(sets())
     except TooSmallError:
         return None
+    limits = limits_of(good)
     refused = tuple((found[number].name, cause) for number, cause in refusals(good))
-    return Learned(limits_of(good), refused, len(found) if len(found) > 1 else 0)
+    return Learned(limits, refused, asked=len(found) if len(found) > 1 else 0)
 
 
 def refusals(good: Seen) -> list[tuple[int, Cause]]:
