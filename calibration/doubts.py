@@ -7,6 +7,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
+from calibration.naming import some
 from calibration.panels import GOOD, SUFFIXES, Panel, PanelSet
 from engines.errors import PanelError
 
@@ -44,9 +45,8 @@ def _duplicates(panels: PanelSet, split: str) -> Iterator[str]:
     alike = _same_bytes([picture for each in splits for picture in _pictures(panels, each)])
     found = [group for group in alike if not of_split.isdisjoint(group)]
     for first, *others in found[:NAMED]:
-        names = ", ".join(_named(other, panels) for other in others[:NAMED])
-        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        yield f"{_named(first, panels)} is the same picture as {names}{more}: keep one, or record the other again"
+        names = some([_named(other, panels) for other in others], NAMED)
+        yield f"{_named(first, panels)} is the same picture as {names}: keep one, or record the other again"
     if len(found) > NAMED:
         yield f"{len(found) - NAMED} more pictures come twice"
 
@@ -86,8 +86,8 @@ def _masks_alone(panels: PanelSet) -> Iterator[str]:
             path.name for path in folder.iterdir() if not path.name.startswith(".") and _of(path) not in names
         )
         if lost:
-            place = f"test/{folder.name} or train/{folder.name}"
-            yield f"{truth.name}/{folder.name}: no panel in {place} for {_some(lost)}; a mask is <panel>{MASK}.png"
+            place, names = f"test/{folder.name} or train/{folder.name}", some(lost, NAMED)
+            yield f"{truth.name}/{folder.name}: no panel in {place} for {names}; a mask is <panel>{MASK}.png"
 
 
 def _of(mask: Path) -> str | None:
@@ -103,12 +103,8 @@ def _unmasked(panels: PanelSet) -> Iterator[str]:
         found = [panel.name for panel in panels.panels("test", defect)] if defect != GOOD else []
         without = [name for name in found if not (truth / defect / f"{name}{MASK}.png").is_file()]
         if without:
-            yield f"test/{defect}: {_some(without)} have no mask in ground_truth/{defect}: pixel figures leave them out"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+            names = some(without, NAMED)
+            yield f"test/{defect}: {names} have no mask in ground_truth/{defect}: pixel figures leave them out"
 
 
 def _named(path: Path, panels: PanelSet) -> str:

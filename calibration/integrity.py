@@ -6,6 +6,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
+from calibration.naming import some
 from calibration.panels import GOOD, PanelSet, read_panel
 from calibration.rates import upper_bound
 from calibration.reseal import refuse_taken, resealed
@@ -39,10 +40,9 @@ class Learned:
         """One line that says what to do; None where none is refused."""
         if not self.refused:
             return None
-        shown = ", ".join(f"{name} ({cause})" for name, cause in self.refused[:NAMED])
-        more = f" and {len(self.refused) - NAMED} more" if len(self.refused) > NAMED else ""
+        shown = some([f"{name} ({cause})" for name, cause in self.refused], NAMED)
         return (
-            f"train/good: {shown}{more} would be rejected before inspection by limits from the others, so up to"
+            f"train/good: {shown} would be rejected before inspection by limits from the others, so up to"
             f" {self.upper95:.1%} of good panels may be; take out image sets that are damaged, or teach from more"
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calibration.naming import some
 from engines.errors import PanelError
 from engines.recipe import Training
 
@@ -38,11 +39,9 @@ class Suspects:
         """One line that says what to do; None where nothing is suspect."""
         if not self.names:
             return None
-        pairs = zip(self.names[:NAMED], self.scores[:NAMED], strict=True)
-        shown = ", ".join(f"{name} ({score:.3g})" for name, score in pairs)
-        more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
+        shown = some([f"{name} ({score:.3g})" for name, score in zip(self.names, self.scores, strict=True)], NAMED)
         return (
-            f"train/good: {shown}{more} may be defective: the score is above {self.above:.3g}, the median and"
+            f"train/good: {shown} may be defective: the score is above {self.above:.3g}, the median and"
             f" {REACH:g} spreads; look at them, take out what is defective and teach again, or set the limit"
             " without it: takt limits --without NAME"
         )
