@@ -171,9 +171,8 @@ def _camera_sets(count: int, channels: tuple[str, ...], look: Look, seed: int) -
 
 def _drawn(seed: int, number: int, channels: tuple[str, ...], look: Look, kind: str | None) -> NDArray:
     own = derived_seed("bench integrity", seed, kind, number)
-    frames = panel.render(own, look, channels, defects.draw(kind, own) if kind else None).frames
-    watermark.stamp_set(frames, number)
-    return frames
+    drawn = panel.render(own, look, channels, defects.draw(kind, own) if kind else None)
+    return watermark.stamp_set(drawn.frames, number)
 
 
 def _simulated_channels(manifest: Manifest) -> tuple[str, ...]:

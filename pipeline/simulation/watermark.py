@@ -49,10 +49,11 @@ def stamp(frame: NDArray[np.uint8] | NDArray[np.uint16], panel: int, channel: in
     frame[:HEIGHT_PX, :WIDTH_PX] = pixels
 
 
-def stamp_set(frames: NDArray[np.uint8] | NDArray[np.uint16], panel: int) -> None:
-    """Write the marks of one panel into its set [C, H, W], in place; raises as `stamp`."""
+def stamp_set(frames: NDArray, panel: int) -> NDArray:
+    """`frames` [C, H, W], one panel's set, with its marks written in place; raises as `stamp`."""
     for channel, frame in enumerate(frames):
         stamp(frame, panel, channel)
+    return frames
 
 
 def read(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> Mark | None:

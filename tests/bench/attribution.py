@@ -55,8 +55,7 @@ def attribution(detector: Detector, names: tuple[str, ...], look: Look, count: i
     for kind, number in track([(k, n) for k in cells for n in range(count)], "defective panels", console=CONSOLE):
         own = derived_seed("attribution", seed, kind, number)
         drawn = panel.render(own, look, names, defects.draw(kind, own))
-        watermark.stamp_set(drawn.frames, number)
-        (finding,) = detector.inspect([drawn.frames])
+        (finding,) = detector.inspect([watermark.stamp_set(drawn.frames, number)])
         found = [] if finding.passed else [one for one in finding.defects if _touches(one, drawn.mask)]
         if found and found[0].channels:
             shown = {name for name, seen in zip(names, visible(own, look, names, kind), strict=True) if seen}
@@ -91,8 +90,7 @@ def lost_channels(detector: Detector, names: tuple[str, ...], look: Look, count:
     """False rejects of whole sets, and of sets without each channel."""
     passed = np.zeros((count, 1 + len(names)), bool)
     for number in track(range(count), "good panels", console=CONSOLE):
-        frames = panel.render(derived_seed("good", seed, number), look, names, None).frames
-        watermark.stamp_set(frames, number)
+        frames = watermark.stamp_set(panel.render(derived_seed("good", seed, number), look, names).frames, number)
         for lost in range(-1, len(names)):
             partial = frames.copy()
             if lost >= 0:

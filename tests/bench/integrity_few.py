@@ -47,9 +47,7 @@ def main(
 
 
 def drawn(number: int) -> np.ndarray:
-    frames = panel.render(number, Look()).frames
-    watermark.stamp_set(frames, number)
-    return frames
+    return watermark.stamp_set(panel.render(number, Look()).frames, number)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from engines import recipe as recipes
 from engines.detector import open_detector
 from engines.recipe import Promise
 from pipeline.simulation import panel, watermark
-from pipeline.simulation.panel import CHANNELS, Look
+from pipeline.simulation.panel import Look
 
 DEMO = Path(pipeline.__file__).parent / "demo" / "recipe"
 SEED = 9_000_000  # none of these panels taught or measured the recipe
@@ -86,9 +86,7 @@ def simulated_scores(count: int) -> NDArray[np.float64]:
 
 def _frames(numbers: range) -> Iterator[NDArray]:
     for number in numbers:
-        frames = panel.render(SEED + number, Look(), CHANNELS, None).frames
-        watermark.stamp_set(frames, number)
-        yield frames
+        yield watermark.stamp_set(panel.render(SEED + number, Look()).frames, number)
 
 
 def kept_scores(path: Path, count: int) -> NDArray[np.float64]:

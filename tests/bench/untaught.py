@@ -96,8 +96,7 @@ def _exported(kind: Any, settings: MethodSettings, channels: int, folder: Path) 
 
 def _good(number: int, channels: int, size: tuple[int, int]) -> Frames:
     look = Look(height=size[0], width=size[1])
-    frames = panels.render(number, look, CHANNELS[:channels]).frames
-    watermark.stamp_set(frames, number)
+    frames = watermark.stamp_set(panels.render(number, look, CHANNELS[:channels]).frames, number)
     return frames.astype(np.uint8, copy=False)
 
 

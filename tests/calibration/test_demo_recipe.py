@@ -25,8 +25,7 @@ def demo() -> Recipe:
 
 def frames(number: int, kind: str | None = None) -> np.ndarray:
     drawn = panel.render(SEED + number, Look(), CHANNELS, defects.draw(kind, number) if kind else None)
-    watermark.stamp_set(drawn.frames, number)
-    return drawn.frames
+    return watermark.stamp_set(drawn.frames, number)
 
 
 def test_it_is_small_and_the_teacher_that_ships_taught_it(demo: Recipe) -> None:

@@ -23,9 +23,7 @@ FAINT = ("next panel below, one frame", "3 % between two exposures")  # not alwa
 
 
 def drawn(number: int) -> np.ndarray:
-    frames = panel.render(SEED + number, Look()).frames
-    watermark.stamp_set(frames, number)
-    return frames
+    return watermark.stamp_set(panel.render(SEED + number, Look()).frames, number)
 
 
 @pytest.fixture(scope="module")

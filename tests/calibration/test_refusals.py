@@ -17,9 +17,7 @@ GOOD = 24
 
 
 def drawn(number: int) -> np.ndarray:
-    frames = panel.render(6_000_000 + number, Look()).frames
-    watermark.stamp_set(frames, number)
-    return frames
+    return watermark.stamp_set(panel.render(6_000_000 + number, Look()).frames, number)
 
 
 def taught(folder: Path, sets: list[np.ndarray]) -> Learned:

@@ -15,16 +15,17 @@ from pipeline import plcs
 from pipeline.errors import PlcError
 from pipeline.plcs import PASS_CODE, LineStatus, Plc, Result, modbus, registers
 
-TIMEOUT_MS = 80
+TIMEOUT_MS = 80  # where lateness is the matter
+PATIENT_MS = 10_000  # where it is not, and the machine may be busy
 
 
 @contextlib.contextmanager
-def peer(answer: Callable[[socket.socket, bytes], None]) -> Iterator[modbus.Settings]:
+def peer(answer: Callable[[socket.socket, bytes], None], timeout_ms: int = PATIENT_MS) -> Iterator[modbus.Settings]:
     """A TCP server that gives every request to `answer`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_serve, args=(server, answer), daemon=True)
         thread.start()
-        yield modbus.Settings(port=server.getsockname()[1], timeout_ms=TIMEOUT_MS)
+        yield modbus.Settings(port=server.getsockname()[1], timeout_ms=timeout_ms)
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
 
@@ -69,12 +70,16 @@ def _read_fails(where: modbus.Settings) -> None:
         plc.read()
 
 
-def _bounded(call: Callable[[], object], match: str) -> None:
-    start = time.monotonic()
+def _one_line(call: Callable[[], object], match: str) -> None:
     with pytest.raises(PlcError, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < TIMEOUT_MS / 1000 + 0.25
+
+
+def _bounded(call: Callable[[], object], match: str) -> None:
+    start = time.monotonic()
+    _one_line(call, match)
+    assert time.monotonic() - start < TIMEOUT_MS / 1000 + 1
 
 
 def test_a_write_is_three_transactions_in_the_order_of_the_contract():
@@ -120,7 +125,7 @@ def test_an_absent_plc_is_one_error_at_once(port, call):
 
 
 def test_a_silent_plc_is_an_error_in_time_and_ends_the_connection():
-    with peer(lambda connection, request: None) as where, modbus.connect(where) as plc:
+    with peer(lambda connection, request: None, TIMEOUT_MS) as where, modbus.connect(where) as plc:
         _bounded(plc.read, "no answer within 80 ms")
         _bounded(plc.read, "not connected")
 
@@ -131,7 +136,7 @@ def test_an_answer_in_drops_does_not_stretch_the_time():
             connection.sendall(bytes([byte]))
             time.sleep(0.02)
 
-    with peer(drip) as where, modbus.connect(where) as plc:
+    with peer(drip, TIMEOUT_MS) as where, modbus.connect(where) as plc:
         _bounded(plc.read, "no answer within 80 ms")
 
 
@@ -140,23 +145,23 @@ def test_the_time_is_that_of_the_whole_write():
         time.sleep(0.045)
         connection.sendall(_frame(request, request[7:12]))
 
-    with peer(slowly) as where, modbus.connect(where) as plc:
+    with peer(slowly, TIMEOUT_MS) as where, modbus.connect(where) as plc:
         _bounded(lambda: plc.write(0, Result(1, PASS_CODE, 0, 1)), "no answer within 80 ms")
 
 
 def test_a_plc_without_these_registers_is_an_error():
     with _always(b"\x83\x02") as where, modbus.connect(where) as plc:
-        _bounded(plc.read, "refused the registers")
+        _one_line(plc.read, "refused the registers")
 
 
 def test_too_few_registers_are_an_error():
     with _always(b"\x03\x02\0\0") as where, modbus.connect(where) as plc:
-        _bounded(plc.read, "1 registers came instead of")
+        _one_line(plc.read, "1 registers came instead of")
 
 
 def test_a_confirmation_of_other_registers_is_an_error():
     with _always(b"\x10\0\0\0\1") as where, modbus.connect(where) as plc:
-        _bounded(lambda: plc.clear(3), "confirmed other registers")
+        _one_line(lambda: plc.clear(3), "confirmed other registers")
 
 
 def test_a_closed_connection_is_an_error_and_can_be_opened_again():
@@ -171,7 +176,7 @@ def test_a_closed_connection_is_an_error_and_can_be_opened_again():
             connection.sendall(_frame(request, bytes([3, 2 * count]) + bytes(2 * count)))
 
     with peer(once) as where, modbus.connect(where) as plc:
-        _bounded(plc.read, "closed|reset")
+        _one_line(plc.read, "closed|reset")
         plc.reconnect()
         assert plc.read().triggers == 0
 
