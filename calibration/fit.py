@@ -116,10 +116,17 @@ class Run:
 
 
 def fit(
-    model: Any, material: Material, schedule: Schedule, checkpoint: Checkpoint, tell: Tell, outputs: bool = True
+    model: Any,
+    material: Material,
+    schedule: Schedule,
+    checkpoint: Checkpoint,
+    tell: Tell,
+    outputs: bool = True,
+    share: float = 1.0,
 ) -> list[float]:
     """Train `model` and fit what stands before and after the networks; the loss of every step of the last stage.
 
+    Where `material` is a `share` of what the schedule is for, each panel is shown as often as it would be there.
     Of a model that `keeps_unseen`, some good panels train nothing, see `Material.parted`.
 
     The checkpoint is written now and then, read where it is there already, and left behind. `tell` hears the name of
@@ -133,9 +140,10 @@ def fit(
     taught = _parted(model, material)[0] if outputs else material
     saved = checkpoint.read()
     losses: list[float] = []
-    for number, stage in enumerate(model.stages()):
+    for number, whole in enumerate(model.stages()):
         if saved and number < saved["stage"]:
             continue
+        stage = whole.part(share)
         run = Run(model, stage, Course(taught, stage, schedule), schedule)
         losses = run.go(taught, partial(tell, stage.name), Bookmark(checkpoint, number), saved)
         saved = None

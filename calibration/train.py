@@ -1,8 +1,9 @@
 """Good panels -> recipe. The only place where the line's networks are trained; needs the extra [teach].
 
 Limits come from cross-fitted scores: the good panels are parted into folds, each fold is scored by a network that was
-taught from the others, and the recipe's network is then taught from all. Every fold is scored on the production path,
-exported and in `engines.detector`. Levels that a method leaves to teaching are chosen before the folds.
+taught from the others, which saw each of them as often as the recipe's network, taught from all, does. Every fold is
+scored on the production path, exported and in `engines.detector`. Levels that a method leaves to teaching are chosen
+before the folds.
 """
 
 import hashlib
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration import crops, golden, levels, tiling
+from calibration import crops, levels, tiling
 from calibration.export import export, prove
 from calibration.fit import Checkpoint, fit
+from calibration.folds import kept_back_of
 from calibration.material import Defective, Material
 from calibration.panels import PanelSet
 from calibration.seal import Draft, Finished, Scored, finish, scored
@@ -137,7 +139,7 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
         raise UsageError(
             f"set.toml: zones need a score that follows from the map; {request.method} with these settings has none"
         )
-    _kept_back(len(lesson.panels.names), request.folds, request.hold_out_every)
+    kept_back_of(len(lesson.panels.names), request.folds, request.hold_out_every)
     _same_or_anew(lesson.work, _name_of(lesson, teacher))
     return lesson
 
@@ -173,7 +175,7 @@ def _with_levels(lesson: Lesson) -> Lesson:
         return lesson
     request, material = lesson.request, lesson.material
     if request.hold_out_every is not None:
-        material = lesson.without(_kept_back(len(lesson.panels.names), 2, request.hold_out_every)[0])
+        material = lesson.without(kept_back_of(len(lesson.panels.names), 2, request.hold_out_every)[0])
     place = (request.teacher_weights, lesson.work)
     choice = levels.chosen(lesson.method, lesson.settings, there, material, *place, lesson.tell)
     return replace(lesson, settings=lesson.method.with_levels(lesson.settings, choice.levels), choice=choice)
@@ -181,7 +183,7 @@ def _with_levels(lesson: Lesson) -> Lesson:
 
 def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, Finished]:
     request = lesson.request
-    kept_back = _kept_back(len(lesson.panels.names), request.folds, request.hold_out_every)
+    kept_back = kept_back_of(len(lesson.panels.names), request.folds, request.hold_out_every)
     crossed = request.hold_out_every is None
     folds = [_fold(lesson, number, mask, len(kept_back)) for number, mask in enumerate(kept_back)] if crossed else []
     draft, parity = _drafted(lesson, folder, np.zeros_like(kept_back[0]) if crossed else kept_back[0], "network")
@@ -209,14 +211,20 @@ def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int)
     folder = lesson.work / "fold"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    found = scored(_drafted(lesson, folder, kept_back, title)[0], part, lesson.tell, f"{title}: scoring")
+    draft, _ = _drafted(lesson, folder, kept_back, title, share=float((~kept_back).mean()))
+    found = scored(draft, part, lesson.tell, f"{title}: scoring")
     _write_whole(known, found)
     return found
 
 
-def _drafted(lesson: Lesson, folder: Path, kept_back: NDArray[np.bool_], title: str) -> tuple[Draft, float]:
-    """The recipe of a network taught without some panels, in `folder`, and by how much its export differs."""
-    model, teacher, losses = _taught(lesson, kept_back, title)
+def _drafted(
+    lesson: Lesson, folder: Path, kept_back: NDArray[np.bool_], title: str, share: float = 1.0
+) -> tuple[Draft, float]:
+    """The recipe of a network taught without some panels, in `folder`, and by how much its export differs.
+
+    `share`: of what is shown to the recipe's own network.
+    """
+    model, teacher, losses = _taught(lesson, kept_back, title, share)
     if lesson.tiling:
         lesson.tell(f"{title}: fitting outputs", 0, 1)
         model = lesson.tiling.at_tiles(lesson.method, lesson.final, model, ~kept_back)
@@ -247,7 +255,9 @@ def _write_whole(path: Path, found: Scored) -> None:
     part.replace(path)
 
 
-def _taught(lesson: Lesson, kept_back: NDArray[np.bool_], title: str) -> tuple[Any, tuple[str, str], list[float]]:
+def _taught(
+    lesson: Lesson, kept_back: NDArray[np.bool_], title: str, share: float
+) -> tuple[Any, tuple[str, str], list[float]]:
     model, teacher = lesson.untaught()
     unseen = lesson.tiling.unseen(model, ~kept_back) if lesson.tiling else False
     material = lesson.without(kept_back | unseen)
@@ -257,7 +267,7 @@ def _taught(lesson: Lesson, kept_back: NDArray[np.bool_], title: str) -> tuple[A
         lesson.tell(f"{title}: {stage}", done, total)
 
     outputs = lesson.tiling is None  # else they are fitted on tiles
-    return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell, outputs)
+    return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell, outputs, share)
 
 
 def _draft(lesson: Lesson, folder: Path, facts: Training, losses: Sequence[float], rule: tuple[Part, ...]) -> Draft:
@@ -284,27 +294,6 @@ def _training(
         teacher_sha256=teacher[1],
         facts={**model.training_facts, **shown, "limits": limits, **facts},
     )
-
-
-def _kept_back(count: int, folds: int, hold_out_every: int | None) -> list[NDArray[np.bool_]]:
-    """bool [count] for every fold, True where a panel is kept from training.
-
-    Raises:
-        UsageError: nothing would be left for training.
-    """
-    if hold_out_every is not None:
-        if hold_out_every < 2:
-            raise UsageError(f"hold out every {hold_out_every}: give at least 2, or nothing is left for training")
-        held_out = count // hold_out_every
-        if held_out < golden.EACH:
-            raise UsageError(
-                f"hold out every {hold_out_every}: keeps {held_out} of {count} good panels back, {golden.EACH} are"
-                " needed: give a smaller number, or leave it out"
-            )
-        return [np.arange(count) % hold_out_every == hold_out_every - 1]
-    if not 2 <= folds <= count:
-        raise UsageError(f"{folds} folds: give 2 to {count}, the good panels there are")
-    return [np.arange(count) % folds == number for number in range(folds)]
 
 
 def _place(out: Path) -> Path:

@@ -5,7 +5,8 @@ The training loop and the synthetic defects live in `calibration` and are passed
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
@@ -85,6 +86,11 @@ class Stage:
     channel_dropout: float = 0.0
     learning_rate: float | None = None
     variety: int | None = None
+
+    def part(self, share: float) -> Self:
+        """The same from `share` of the panels, each of which is shown as often."""
+        variety = self.variety and ceil(share * self.variety)
+        return replace(self, image_passes=ceil(share * self.image_passes), variety=variety)
 
 
 class Model(Protocol):

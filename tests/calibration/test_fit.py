@@ -108,6 +108,21 @@ def test_what_is_kept_for_the_output_trains_nothing(tmp_path: Path) -> None:
     assert model.training_facts == {"panels_kept_for_output": 4}
 
 
+def test_a_part_of_the_panels_is_shown_as_often_as_it_would_be_among_all(tmp_path: Path) -> None:
+    steps = {}
+    for share in (1.0, 2 / 3):
+        model, path = Keeper(), tmp_path / f"{share}.pt"
+        steps[share] = len(fit(model, material(), SCHEDULE, Checkpoint(path), lambda *_: None, False, share))
+    assert steps == {1.0: 24, 2 / 3: 16}
+
+
+def test_a_part_of_the_defects_comes_again_as_often() -> None:
+    whole = Stage("s", 48, (), lambda *_: torch.zeros(()), True, variety=12)
+    part = whole.part(0.5)
+    assert (part.image_passes, part.variety) == (24, 6)
+    assert Stage("s", 48, (), lambda *_: torch.zeros(())).part(0.5).variety is None
+
+
 def course(**stage: object) -> Course:
     return Course(material(), Stage("s", 40, (), lambda *_: torch.zeros(()), **stage), SCHEDULE)  # type: ignore[arg-type]
 
