@@ -7,7 +7,9 @@ from pathlib import Path
 BENCH = Path(__file__).parent / "bench"
 PROGRAM = """
 import os, runpy, sys, traceback
-import torch, onnx, onnxruntime, cv2, typer, pydantic  # what most of them need: imported once, then shared
+import torch, onnx, onnxruntime, cv2, typer, pydantic, httpx  # what most of them need: imported once, then shared
+import calibration.metrics, calibration.train, pipeline.bench.storm, pipeline.cli, pipeline.engine_room
+import pipeline.review.desk
 failed = []
 for script in sys.argv[1:]:
     child = os.fork()
