@@ -20,7 +20,7 @@ from pipeline.plcs import (
     check_word,
 )
 from pipeline.plcs.simulated import UNDECIDED, Settings, Vision, accepts, record
-from pipeline.plcs.simulated.line import Line
+from pipeline.plcs.simulated.line import HALTED, Line
 from pipeline.plcs.simulated.server import Memory
 
 WINDOW_MS = 200
@@ -106,7 +106,14 @@ class NoHeart(Sloppy):
 
 
 class RejectsOnLoss(Sloppy):
-    """Not sloppy but eager: it need not wait for its window when the vision system is lost."""
+    """Not sloppy but eager: it need not wait for its window when the vision system is lost.
+
+    The belt stands without a heart. A panel that takes the slot at once, and is rejected at once, would overwrite the
+    acknowledgement before anybody could read it.
+    """
+
+    def _place(self, now_ns, due_ns, vision):
+        super()._place(now_ns, due_ns, vision if vision.alive else replace(vision, state=HALTED))
 
     def judged(self, seen, seq, opened, vision):
         fit = vision.alive and vision.state != 3
