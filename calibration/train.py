@@ -211,20 +211,14 @@ def _fold(lesson: Lesson, number: int, kept_back: NDArray[np.bool_], count: int)
     folder = lesson.work / "fold"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    draft, _ = _drafted(lesson, folder, kept_back, title, share=float((~kept_back).mean()))
-    found = scored(draft, part, lesson.tell, f"{title}: scoring")
+    found = scored(_drafted(lesson, folder, kept_back, title)[0], part, lesson.tell, f"{title}: scoring")
     _write_whole(known, found)
     return found
 
 
-def _drafted(
-    lesson: Lesson, folder: Path, kept_back: NDArray[np.bool_], title: str, share: float = 1.0
-) -> tuple[Draft, float]:
-    """The recipe of a network taught without some panels, in `folder`, and by how much its export differs.
-
-    `share`: of what is shown to the recipe's own network.
-    """
-    model, teacher, losses = _taught(lesson, kept_back, title, share)
+def _drafted(lesson: Lesson, folder: Path, kept_back: NDArray[np.bool_], title: str) -> tuple[Draft, float]:
+    """The recipe of a network taught without some panels, in `folder`, and by how much its export differs."""
+    model, teacher, losses = _taught(lesson, kept_back, title)
     if lesson.tiling:
         lesson.tell(f"{title}: fitting outputs", 0, 1)
         model = lesson.tiling.at_tiles(lesson.method, lesson.final, model, ~kept_back)
@@ -255,9 +249,7 @@ def _write_whole(path: Path, found: Scored) -> None:
     part.replace(path)
 
 
-def _taught(
-    lesson: Lesson, kept_back: NDArray[np.bool_], title: str, share: float
-) -> tuple[Any, tuple[str, str], list[float]]:
+def _taught(lesson: Lesson, kept_back: NDArray[np.bool_], title: str) -> tuple[Any, tuple[str, str], list[float]]:
     model, teacher = lesson.untaught()
     unseen = lesson.tiling.unseen(model, ~kept_back) if lesson.tiling else False
     material = lesson.without(kept_back | unseen)
@@ -267,6 +259,7 @@ def _taught(
         lesson.tell(f"{title}: {stage}", done, total)
 
     outputs = lesson.tiling is None  # else they are fitted on tiles
+    share = 1.0 if lesson.request.hold_out_every else float((~kept_back).mean())
     return model, teacher, fit(model, material, lesson.settings.schedule, checkpoint, tell, outputs, share)
 
 

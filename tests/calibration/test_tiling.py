@@ -289,7 +289,7 @@ def test_crops_of_panels_that_are_kept_for_the_output_train_nothing(
     small = {"height": 64, "width": 64, "teacher": "takt", "student_width": 4, "patch_px": 32, "smooth": 0.3}
     asked = train.Request(PanelSet(tmp_path / "s"), tmp_path / "r", "fused", small, tiles="128x224")
     lesson = train._prepared(tmp_path / "work", asked, lambda phase, done, total: None)
-    train._taught(lesson, np.arange(25) == 0, "network", 1.0)
+    train._taught(lesson, np.arange(25) == 0, "network")
     assert {name.split()[0] for name in shown} == {f"p{n:02}" for n in range(1, 25)} - {"p06", "p12", "p18", "p24"}
 
 
