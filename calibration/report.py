@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from calibration import anomalies, metrics, pages
 from calibration.pages import Shown, decided
 from calibration.stack import Stack
-from calibration.suspects import Suspects
 from engines.detector import Detector
 from engines.integrity import IntegrityLimits
 from engines.recipe import Limits, Manifest, Resize, Tiles
@@ -34,22 +33,24 @@ class Good:
     asked: Stack
 
 
+@dataclass(frozen=True)
+class Said:
+    """Where the promise is not kept, a line for each doubt of the good panels, and further sections."""
+
+    remark: str | None
+    doubts: Sequence[str]
+    more: Sequence[str]
+
+
 def write(
-    path: Path,
-    detector: Detector,
-    losses: Sequence[float],
-    good: Good,
-    suspects: Suspects,
-    remark: str | None,
-    more: Sequence[str] = (),
+    path: Path, detector: Detector, losses: Sequence[float], good: Good, drawn: Sequence[Shown], said: Said
 ) -> None:
-    """Write the report of the recipe that `detector` has open. `losses` are one a step; `more` are further sections."""
+    """Write the report of the recipe that `detector` has open. `losses` are one a step, `drawn` of `synthetic`."""
     manifest, limits = detector.manifest, detector.limits
-    drawn = list(synthetic(detector, good))
     names = [channel.name for channel in manifest.channels]
     scores = {"good, not taught from": good.scores.tolist(), "synthetic defects": [one.finding.score for one in drawn]}
     parts = [
-        _head(manifest, limits, drawn, remark),
+        _head(manifest, limits, drawn, said.remark),
         pages.section(
             "Scores and the limit",
             pages.histograms(scores, limits),
@@ -59,9 +60,9 @@ def write(
         pages.section("Synthetic defects by kind", _kinds(drawn)),
         pages.section("Synthetic defects that were missed or came nearest to it", _gallery(_worst(drawn), detector)),
         pages.section("Synthetic defects that score highest", _gallery(_worst(drawn, -1), detector)),
-        pages.section("Good panels with the highest scores", _suspects(suspects), _goods(good, -1, detector, names)),
+        pages.section("Good panels with the highest scores", _doubts(said.doubts), _goods(good, -1, detector, names)),
         pages.section("Good panels with the lowest scores", _goods(good, 1, detector, names)),
-        *more,
+        *said.more,
         pages.section("Learning curve", pages.curve(losses)),
         pages.section("What it was made from", pages.table((), _facts(manifest).items())),
     ]
@@ -136,11 +137,9 @@ def _goods(good: Good, sign: int, detector: Detector, names: Sequence[str]) -> s
     return _gallery(shown, detector)
 
 
-def _suspects(found: Suspects) -> str:
-    said = found.said()
-    return (
-        pages.words(said, "warn") if said else pages.words("None stands out from the others as a defective one would.")
-    )
+def _doubts(lines: Sequence[str]) -> str:
+    none = pages.words("None stands out from the others as a defective one would.")
+    return "".join(pages.words(line, "warn") for line in lines) or none
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The last part of teaching: limits, golden panels and report from panels kept back, then the seal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ from numpy.typing import NDArray
 from calibration import golden, report, scores, tiling
 from calibration.integrity import Learned, learned
 from calibration.panels import PanelSet
+from calibration.reliance import Reliance, reliance
 from calibration.scores import Scores
 from calibration.stack import Stack, Tell
 from calibration.suspects import Suspects, suspects
 from engines import recipe, zones
 from engines.detector import Finding, open_detector
-from engines.errors import EngineError
+from engines.errors import EngineError, PanelError
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Tiles, Training
 from engines.scoring import lowest_of_piece
-from engines.zones import Part, Zones
+from engines.zones import Part
 
 RULE_TOLERANCE = 1e-3
 
@@ -96,11 +98,25 @@ class Finished:
 
     remark: str | None
     suspects: Suspects
+    reliance: Reliance | None
     integrity: Learned | None
+
+    def doubts(self) -> tuple[str, ...]:
+        """A line for each doubt of the good panels."""
+        rests = self.reliance and self.reliance.said(self.suspects.names)
+        return tuple(filter(None, (self.suspects.said(), rests)))
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Tell the doubts with any `PanelError` inside: such panels lift the limit above what it must reject."""
+        try:
+            yield
+        except PanelError as error:
+            raise PanelError("; ".join((str(error), *self.doubts()))) from None
 
     def remarks(self) -> tuple[str | None, ...]:
         """A line each that says what to do; None: nothing."""
-        return self.remark, self.suspects.said(), self.integrity.said() if self.integrity else None
+        return self.remark, *self.doubts(), self.integrity.said() if self.integrity else None
 
 
 def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> Finished:
@@ -117,20 +133,23 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> Finished
     facts |= {"integrity": integrity.limits} if integrity else {}
     where = draft.panels.facts.zones
     limits, remark = good.kept().limits(where, draft.rule, promise, panels.cell_px)
-    with open_detector(recipe.write(draft.folder, {**facts, "limits": _unlimited(where)})) as detector:
+    tell("reporting", 0, 1)
+    with open_detector(recipe.write(draft.folder, {**facts, "limits": limits})) as detector:
         rng = np.random.default_rng(draft.training.seed)
         asked = _asked(draft, good, rng)
-        with found.blamed():
+        seen = report.Good(panels.names, panels.frames, good.maps, good.scores, asked)
+        drawn = list(report.synthetic(detector, seen))
+        rests = reliance(good.kept(), [one.finding.score for one in drawn], where, draft.rule, promise)
+        finished = Finished(remark, found, rests, integrity)
+        with finished.blamed():
             low = lowest_of_piece(limits.low) if isinstance(draft.geometry, Tiles) else limits.low
             chosen = golden.choose(detector, asked.frames, limits.image, rng, low)
         recipe.write_golden(draft.folder, chosen, half=isinstance(draft.geometry, Tiles))
-    scores.write(draft.folder, good.kept())
-    tell("reporting", 0, 1)
-    with open_detector(recipe.write(draft.folder, {**facts, "limits": limits})) as detector:
-        seen = report.Good(panels.names, panels.frames, good.maps, good.scores, asked)
-        report.write(draft.folder / "report.html", detector, draft.losses, seen, found, remark, draft.more)
+        scores.write(draft.folder, good.kept())
+        said = report.Said(remark, finished.doubts(), draft.more)
+        report.write(draft.folder / "report.html", detector, draft.losses, seen, drawn, said)
     recipe.write(draft.folder, {**facts, "limits": limits})
-    return Finished(remark, found, integrity)
+    return finished
 
 
 def _asked(draft: Draft, good: Scored, rng: np.random.Generator) -> Stack:
@@ -145,9 +164,9 @@ def _channel(name: str) -> Channel:
     return Channel(name=name, light=light, focus=focus) if mark else Channel(name=name, light=name)
 
 
-def _unlimited(where: Zones | None = None) -> Limits:
+def _unlimited() -> Limits:
     """Limits that reject nothing, for the recipe that scores the panels its limits are made of."""
     nothing = ScoreStatistics(panels=0, mean=0.0, std=0.0, minimum=0.0, median=0.0, maximum=0.0)
     most = float(np.finfo(np.float32).max)
     promise = Promise(rate=1.0, confidence=0.0)
-    return Limits(image=most, pixel=most, low=-most, min_area_px=1, zones=where, promise=promise, statistics=nothing)
+    return Limits(image=most, pixel=most, low=-most, min_area_px=1, promise=promise, statistics=nothing)

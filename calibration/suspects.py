@@ -9,15 +9,13 @@ and 5 % of the sets name any panel. Seven clean sets, two simulated and five pho
 by short cross-fitted trainings: none; the farthest panel lay at 5.4 spreads.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from calibration.naming import some
-from engines.errors import PanelError
 from engines.recipe import Training
 
 REACH = 6.0
@@ -45,14 +43,6 @@ class Suspects:
             f" {REACH:g} spreads; look at them, take out what is defective and teach again, or set the limit"
             " without it: takt limits --without NAME"
         )
-
-    @contextmanager
-    def blamed(self) -> Iterator[None]:
-        """Name the suspects with any `PanelError` inside: defective panels lift the limit above what it must reject."""
-        try:
-            yield
-        except PanelError as error:
-            raise PanelError("; ".join(filter(None, (str(error), self.said())))) from None
 
     def noted(self, training: Training) -> Training:
         """`training` with the suspects among its facts."""

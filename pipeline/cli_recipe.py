@@ -313,6 +313,7 @@ def _taught(taught: Any) -> dict[str, Any]:
         "promised_false_reject": manifest.limits.promise.model_dump(),
         "integrity_refuses": finished.integrity.figures() if finished.integrity else None,
         "suspects": list(finished.suspects.names),
+        "synthetic": finished.reliance.figures() if finished.reliance else None,
         "parity": taught.parity,
         "tiles": taught.tiling,
         "out": str(taught.recipe.path),

@@ -70,7 +70,7 @@ class Settings(mcd.Settings):
     decoder_narrow: Annotated[tuple[Width, Width, Width], Field(strict=False)] | None = (64, 32, 16)
     decoder_passes: Annotated[int, Field(ge=0)] = 4800
     decoder_variety: Annotated[int, Field(ge=8)] = 1200
-    decoder_share: Annotated[float, Field(gt=0, le=0.5)] = 0.35
+    decoder_share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
     focal_gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
     focal_alpha: Annotated[float, Field(gt=0, lt=1)] = 0.75
 

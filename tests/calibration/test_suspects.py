@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.suspects import FEWEST, suspects
-from engines.errors import PanelError
 
 
 def named(count: int) -> list[str]:
@@ -64,15 +63,6 @@ def test_what_is_not_finite_is_suspect() -> None:
     scores = np.ones(20)
     scores[[4, 9]] = np.nan, np.inf
     assert set(suspects(named(20), scores).names) == {"p4", "p9"}
-
-
-def test_an_error_that_they_may_have_caused_names_them() -> None:
-    scores = np.random.default_rng(0).normal(1, 0.1, 20)
-    with pytest.raises(PanelError, match=r"^no limit$"), suspects(named(20), scores).blamed():
-        raise PanelError("no limit")
-    scores[7] = 9
-    with pytest.raises(PanelError, match=r"^no limit; train/good: p7"), suspects(named(20), scores).blamed():
-        raise PanelError("no limit")
 
 
 def test_many_suspects_are_counted_not_listed() -> None:

@@ -1,0 +1,68 @@
+"""What a limit rejects of synthetic defects, and how much of that hangs on the good panel that scores highest.
+
+From few good panels the limit is the highest of their scores, for nothing less keeps the promise. One panel unlike the
+others then lifts it above what it must reject without being far enough out to be suspect, and no figure of false
+rejects shows it. Defects drawn on good panels do.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from calibration.limits import FEWEST
+from calibration.scores import Scores
+from engines.recipe import Promise
+from engines.zones import Part, Zones
+
+TOO_MUCH = 0.25  # of the drawn defects
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """Of `drawn` defects the limit rejects `rejected`; set without `panel` it were `limit`, and rejected `without`."""
+
+    drawn: int
+    rejected: int
+    panel: str
+    score: float
+    limit: float
+    without: int
+
+    @property
+    def too_much(self) -> bool:
+        """Whether so many defects pass for the one panel's sake that somebody should look at it."""
+        return self.without - self.rejected > TOO_MUCH * self.drawn
+
+    def said(self, suspects: Collection[str] = ()) -> str | None:
+        """One line that says what to do; None where the limit does not rest on one panel, or that is suspect anyhow."""
+        if not self.too_much or self.panel in suspects:
+            return None
+        return (
+            f"train/good: the limit rests on {self.panel} ({self.score:.3g}) alone: {self.rejected} of {self.drawn}"
+            f" synthetic defects are rejected, and {self.without} without it, at {self.limit:.3g}; look at it: add good"
+            " panels of its kind, or take it out, and teach again, or set the limit without it:"
+            f" takt limits --without {self.panel}"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """For the command's JSON."""
+        alone = {"panel": self.panel, "limit": self.limit, "rejected": self.without}
+        return {"drawn": self.drawn, "rejected": self.rejected, "without_highest": alone}
+
+
+def reliance(
+    good: Scores, drawn: Sequence[float], where: Zones | None, rule: tuple[Part, ...], promise: Promise
+) -> Reliance | None:
+    """What the limit that `promise` asks of `good` rejects of defects with the scores `drawn`.
+
+    None where without the highest panel there were too few for a limit.
+    """
+    if len(good.names) <= FEWEST:
+        return None
+    scores = good.within(where, rule)
+    highest = good.names[int(np.argmax(scores))]
+    limits = [each.limits(where, rule, promise, 1)[0].image for each in (good, good.without([highest]))]
+    with_it, without = (int((np.asarray(drawn) > limit).sum()) for limit in limits)
+    return Reliance(len(drawn), with_it, highest, float(scores.max()), limits[1], without)
