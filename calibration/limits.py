@@ -11,6 +11,7 @@ from engines.recipe import Limits, Promise, ScoreStatistics
 
 PIXEL_QUANTILE = 0.999
 FEWEST = 5
+LOW_ROOM = 0.9
 ROOM = 1e-3  # standard deviations: engines of one network differ in the last digits
 
 
@@ -19,8 +20,9 @@ def set_limits(
 ) -> tuple[Limits, str | None]:
     """Limits from unseen good panels' `scores` [n] and `maps` [n, ...]; a remark if the wish is not kept.
 
-    `low` lies as far below the lowest score, as a ratio, as that lies below the median (our rule: nothing real scores
-    there, and an engine that answers zeros does).
+    `low` lies as far below the lowest score, as a ratio, as that lies below the median, and a tenth at least (our
+    rule: nothing real scores there, and an engine that answers zeros does). Scores of panels that are all alike differ
+    by less than the scales of a fold's network and the recipe's.
     The pixel limit is the 99.9 % quantile of all cells. `area_px` is the panel area of one map cell.
 
     Raises:
@@ -43,7 +45,7 @@ def set_limits(
     limits = Limits(
         image=limit + ROOM * float(scores.std(ddof=1)),
         pixel=float(np.quantile(maps, PIXEL_QUANTILE)),
-        low=lowest * lowest / median,
+        low=lowest * min(lowest / median, LOW_ROOM),
         min_area_px=max(1, area_px),
         cell_px=area_px,
         promise=kept,

@@ -102,37 +102,24 @@ def test_doubts_are_said_on_stderr_before_anything_else(folder: Path) -> None:
     assert "train/good/p1/bright_surface.png is the same picture as train/good/p12/bright_surface.png" in done.stderr
 
 
-def taught_with(folder: Path, planted: set[str], strength: float) -> tuple[Result, Path]:
-    """Sixty good panels of which `planted` are not, taught for real: half a minute of processor time."""
+@pytest.mark.slow
+def test_defective_panels_among_the_good_are_named(folder: Path) -> None:
+    """Taught for real: half a minute of processor time."""
     pytest.importorskip("torch", reason="needs the extra [teach]")
+    planted = {"p11", "p30", "p52"}
     for number in range(60):
         name = f"p{number}"
-        write_panel(folder / "train" / "good", name, frames(number, strength * (name in planted)), CHANNELS)
+        write_panel(folder / "train" / "good", name, frames(number, 0.3 * (name in planted)), CHANNELS)
     small = ["teacher=takt", "student_width=8", "schedule.image_passes=800"]
     settings = [part for setting in small for part in ("--set", setting)]
     figures = folder.parent / "teach.json"
-    return teach(folder, *settings, "--json", figures), figures
-
-
-@pytest.mark.slow
-def test_defective_panels_among_the_good_are_named(folder: Path) -> None:
-    planted = {"p11", "p30", "p52"}
-    done, figures = taught_with(folder, planted, strength=0.3)
+    done = teach(folder, *settings, "--json", figures)
     assert done.exit_code == 0, done.output
     assert set(json.loads(figures.read_text())["suspects"]) == planted
     assert all(name in done.stderr for name in planted) and "may be defective" in done.stderr
     recipe = recipes.load(folder.parent / "recipe")
     assert set(str(recipe.manifest.training.facts["suspects"]).split(", ")) == planted
     assert all(name in (recipe.path / "report.html").read_text() for name in planted)
-
-
-@pytest.mark.slow
-def test_they_are_named_too_where_they_lift_the_limit_above_every_defect(folder: Path) -> None:
-    planted = {"p11", "p30", "p52"}
-    done, _ = taught_with(folder, planted, strength=0.6)
-    assert isinstance(done.exception, PanelError)
-    assert "add panels or teach longer; train/good: " in str(done.exception)
-    assert all(f"{name} (" in str(done.exception) for name in planted) and str(done.exception).count(" (") == 3
 
 
 def test_a_hold_out_that_leaves_too_few_is_refused_before_anything_is_taught(folder: Path) -> None:
