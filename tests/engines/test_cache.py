@@ -98,8 +98,7 @@ def test_a_certificate_under_the_name_of_another_engine_is_refused(built):
 
 def test_an_edited_certificate_is_refused(built):
     def grant_more(content: dict) -> None:
-        content["panels"][0]["highest"] = content["panels"][0]["reference"]
-        content["score_error"] = 0.0
+        content["score_error"] = content["score_error"] / 2 + 1e-12  # an engine may answer to the last digit
 
     edited(only(built.cache.folder, "certificates/*.json"), grant_more)
     made = Workshop(type(built.cache)(built.cache.folder, _signed_as(built)), built.sign, built.now)
