@@ -17,7 +17,7 @@ from calibration.scores import Scores
 from calibration.stack import Stack, Tell
 from calibration.suspects import Suspects, suspects
 from engines import recipe, zones
-from engines.detector import Finding, open_detector
+from engines.detector import Detector, Finding, open_detector
 from engines.errors import EngineError, PanelError
 from engines.recipe import Channel, Limits, Promise, Resize, ScoreStatistics, Tiles, Training
 from engines.scoring import lowest_of_piece
@@ -142,9 +142,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> Finished
         rests = reliance(good.kept(), [one.finding.score for one in drawn], where, draft.rule, promise)
         finished = Finished(remark, found, rests, integrity)
         with finished.blamed():
-            low = lowest_of_piece(limits.low) if isinstance(draft.geometry, Tiles) else limits.low
-            chosen = golden.choose(detector, asked.frames, limits.image, rng, low)
-        recipe.write_golden(draft.folder, chosen, half=isinstance(draft.geometry, Tiles))
+            _write_golden(draft, detector, asked, limits, rng)
         scores.write(draft.folder, good.kept())
         said = report.Said(remark, finished.doubts(), draft.more)
         report.write(draft.folder / "report.html", detector, draft.losses, seen, drawn, said)
@@ -157,6 +155,12 @@ def _asked(draft: Draft, good: Scored, rng: np.random.Generator) -> Stack:
     if isinstance(draft.geometry, Tiles):
         return tiling.pieces(draft.geometry, good.panels, good.maps, rng)
     return good.panels
+
+
+def _write_golden(draft: Draft, detector: Detector, asked: Stack, limits: Limits, rng: np.random.Generator) -> None:
+    tiles = isinstance(draft.geometry, Tiles)
+    low = lowest_of_piece(limits.low) if tiles else limits.low
+    recipe.write_golden(draft.folder, golden.choose(detector, asked.frames, limits.image, rng, low), half=tiles)
 
 
 def _channel(name: str) -> Channel:
