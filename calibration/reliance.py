@@ -3,6 +3,9 @@
 From few good panels the limit is the highest of their scores, for nothing less keeps the promise. One panel unlike the
 others then lifts it above what it must reject without being far enough out to be suspect, and no figure of false
 rejects shows it. Defects drawn on good panels do.
+
+Measured on 13 recipes of five photographed sets, limits from 10 to 21 panels: for the highest panel's sake 0 to 21 % of
+the drawn defects pass; 24 and 33 % where it is suspect, and 71 % where it is a solar cell of an odd make.
 """
 
 from collections.abc import Collection, Sequence
