@@ -73,6 +73,7 @@ export default {
       if (this.$refs.dialog.open) return;
       if (writes(document.activeElement)) {
         if (event.key === "Escape") document.activeElement.blur();
+        this.last = 0; // what was typed before a field belongs to no key behind it
         return;
       }
       if (slides(document.activeElement, event)) return;
