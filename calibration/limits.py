@@ -11,7 +11,7 @@ from engines.recipe import Limits, Promise, ScoreStatistics
 
 PIXEL_QUANTILE = 0.999
 FEWEST = 5
-LOW_ROOM = 0.9
+LOW_AT_MOST = 0.9  # of the lowest score
 ROOM = 1e-3  # standard deviations: engines of one network differ in the last digits
 
 
@@ -45,7 +45,7 @@ def set_limits(
     limits = Limits(
         image=limit + ROOM * float(scores.std(ddof=1)),
         pixel=float(np.quantile(maps, PIXEL_QUANTILE)),
-        low=lowest * min(lowest / median, LOW_ROOM),
+        low=lowest * min(lowest / median, LOW_AT_MOST),
         min_area_px=max(1, area_px),
         cell_px=area_px,
         promise=kept,

@@ -5,7 +5,8 @@ others then lifts it above what it must reject without being far enough out to b
 rejects shows it. Defects drawn on good panels do.
 
 Measured on 13 recipes of five photographed sets, limits from 10 to 21 panels: for the highest panel's sake 0 to 21 % of
-the drawn defects pass; 24 and 33 % where it is suspect, and 71 % where it is a solar cell of an odd make.
+the drawn defects pass; 24 and 33 % where it is suspect, and 71 % where, with the teacher that ships, it is a solar cell
+of an odd make.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.limits import FEWEST
+from calibration.limits import FEWEST, image_limit
 from calibration.scores import Scores
 from engines.recipe import Promise
 from engines.zones import Part, Zones
@@ -24,19 +25,24 @@ TOO_MUCH = 0.25  # of the drawn defects
 
 @dataclass(frozen=True)
 class Reliance:
-    """Of `drawn` defects the limit rejects `rejected`; set without `panel` it were `limit`, and rejected `without`."""
+    """Of `drawn` defects `rejected` score above the limit; set without `panel`, the highest, `rejected_without` would.
+
+    `alone`: whether that panel's score is the limit. It is not where so many panels set it that a lower one keeps the
+    promise.
+    """
 
     drawn: int
     rejected: int
     panel: str
     score: float
-    limit: float
-    without: int
+    alone: bool
+    limit_without: float
+    rejected_without: int
 
     @property
     def too_much(self) -> bool:
         """Whether so many defects pass for the one panel's sake that somebody should look at it."""
-        return self.without - self.rejected > TOO_MUCH * self.drawn
+        return self.alone and self.rejected_without - self.rejected > TOO_MUCH * self.drawn
 
     def said(self, suspects: Collection[str] = ()) -> str | None:
         """One line that says what to do; None where the limit does not rest on one panel, or that is suspect anyhow."""
@@ -44,21 +50,21 @@ class Reliance:
             return None
         return (
             f"train/good: the limit rests on {self.panel} ({self.score:.3g}) alone: {self.rejected} of {self.drawn}"
-            f" synthetic defects are rejected, and {self.without} without it, at {self.limit:.3g}; look at it: add good"
-            " panels of its kind, or take it out, and teach again, or set the limit without it:"
-            f" takt limits --without {self.panel}"
+            f" synthetic defects are rejected, and {self.rejected_without} without it, at {self.limit_without:.3g};"
+            " look at it: add good panels of its kind and teach again, or, if none of its kind will come, set the limit"
+            f" without it: takt limits --without {self.panel}"
         )
 
     def figures(self) -> dict[str, Any]:
         """For the command's JSON."""
-        alone = {"panel": self.panel, "limit": self.limit, "rejected": self.without}
-        return {"drawn": self.drawn, "rejected": self.rejected, "without_highest": alone}
+        without = {"panel": self.panel, "limit": self.limit_without, "rejected": self.rejected_without}
+        return {"drawn": self.drawn, "rejected": self.rejected, "without_highest": without}
 
 
 def reliance(
     good: Scores, drawn: Sequence[float], where: Zones | None, rule: tuple[Part, ...], promise: Promise
 ) -> Reliance | None:
-    """What the limit that `promise` asks of `good` rejects of defects with the scores `drawn`.
+    """What the limit that `promise` asks of `good` rejects of defects, inspected ones, with the scores `drawn`.
 
     None where without the highest panel there were too few for a limit.
     """
@@ -68,4 +74,5 @@ def reliance(
     highest = good.names[int(np.argmax(scores))]
     limits = [each.limits(where, rule, promise, 1)[0].image for each in (good, good.without([highest]))]
     with_it, without = (int((np.asarray(drawn) > limit).sum()) for limit in limits)
-    return Reliance(len(drawn), with_it, highest, float(scores.max()), limits[1], without)
+    alone = bool(image_limit(scores, promise)[0] >= scores.max())
+    return Reliance(len(drawn), with_it, highest, float(scores.max()), alone, limits[1], without)

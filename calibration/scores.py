@@ -36,7 +36,7 @@ class Scores:
             UsageError: one of `names` is of no panel here.
         """
         if unknown := [name for name in names if name not in self.names]:
-            raise UsageError(f"no score is kept of {', '.join(unknown)}: give names that `takt teach` told as suspects")
+            raise UsageError(f"no score is kept of {', '.join(unknown)}: give names that `takt teach` told")
         rows = np.array([name not in names for name in self.names])
         kept = tuple(name for name in self.names if name not in names)
         return Scores(kept, self.scores[rows], self.maps[rows], self.weights[rows])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calibration import golden, report, scores, tiling
 from calibration.integrity import Learned, learned
+from calibration.pages import Shown
 from calibration.panels import PanelSet
 from calibration.reliance import Reliance, reliance
 from calibration.scores import Scores
@@ -139,7 +140,7 @@ def finish(draft: Draft, good: Scored, promise: Promise, tell: Tell) -> Finished
         asked = _asked(draft, good, rng)
         seen = report.Good(panels.names, panels.frames, good.maps, good.scores, asked)
         drawn = list(report.synthetic(detector, seen))
-        rests = reliance(good.kept(), [one.finding.score for one in drawn], where, draft.rule, promise)
+        rests = reliance(good.kept(), _within(draft, drawn), where, draft.rule, promise)
         finished = Finished(remark, found, rests, integrity)
         with finished.blamed():
             _write_golden(draft, detector, asked, limits, rng)
@@ -155,6 +156,15 @@ def _asked(draft: Draft, good: Scored, rng: np.random.Generator) -> Stack:
     if isinstance(draft.geometry, Tiles):
         return tiling.pieces(draft.geometry, good.panels, good.maps, rng)
     return good.panels
+
+
+def _within(draft: Draft, drawn: Sequence[Shown]) -> list[float]:
+    """Scores of the drawn defects of which anything is inspected; of pieces of panels all is."""
+    where = draft.panels.facts.zones
+    if where is None or isinstance(draft.geometry, Tiles):
+        return [one.finding.score for one in drawn]
+    cells = where.cells((draft.geometry.height, draft.geometry.width))
+    return [one.finding.score for one in drawn if one.truth is None or (one.truth & cells).any()]
 
 
 def _write_golden(draft: Draft, detector: Detector, asked: Stack, limits: Limits, rng: np.random.Generator) -> None:

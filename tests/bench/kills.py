@@ -129,10 +129,15 @@ class Killer:
         return next((round((seen.at_ns - at_ns) / MS, 1) for seen in changes if seen.state == ERROR), None)
 
     def _forge(self, kill: Kill) -> None:
-        """A right pass for the panel triggered last, once the fourth beat is due: three were missed."""
-        silence_ns = (MISSED_BEATS + 1) * BEAT_MS * 1_000_000
+        """A right pass for the panel triggered last, once the fourth beat is due: three were missed.
+
+        Nothing is forged where the next bridge beats before.
+        """
+        silence_ns = (MISSED_BEATS + 1) * BEAT_MS * MS
         while (due_ns := self._seen.last_beat_ns() + silence_ns - time.monotonic_ns()) > 0:
             time.sleep(due_ns / 1e9)
+            if self._seen.last_beat_ns() > kill.at_ns + BEAT_MS * MS:
+                return
         with plcs.connect(self._line.config.plc.kind, self._line.config.plc.settings) as plc:
             newest = max(plc.read().slots, key=lambda slot: slot.trigger_seq)
             forged_ns = time.monotonic_ns()

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from calibration.limits import FEWEST
 from calibration.reliance import Reliance, reliance
 from calibration.scores import Scores
-from calibration.seal import Finished
 from calibration.suspects import suspects
-from engines.errors import PanelError
 from engines.recipe import Promise
 
 PROMISE = Promise(rate=0.01, confidence=0.95)
@@ -38,7 +36,7 @@ CELLS = "1.50 1.49 1.46 1.33 1.31 1.28 1.12 1.01 0.99 0.95 0.94 0.89 0.89 0.85 0
 
 
 def lone() -> NDArray[np.float64]:
-    """Of solar cells of several makes, as they were scored: p7 is the only one of its make, and good."""
+    """Solar cells of several makes as a network scored them: p7 is the only one of its make, and good."""
     return np.insert(np.array(CELLS.split(), float), 7, 3.11)
 
 
@@ -46,7 +44,7 @@ def test_a_panel_unlike_the_others_that_is_not_suspect_is_told_with_what_passes_
     good = lone()
     found = of(good, DEFECTS)
     assert suspects(scored(good).names, good).names == ()
-    assert found.panel == "p7" and found.rejected < found.without
+    assert found.panel == "p7" and found.rejected < found.rejected_without
     said = found.said()
     assert said and "\n" not in said
     assert f"rests on p7 ({good[7]:.3g}) alone: {found.rejected} of 66" in said and "takt limits --without p7" in said
@@ -54,7 +52,7 @@ def test_a_panel_unlike_the_others_that_is_not_suspect_is_told_with_what_passes_
     assert found.figures() == {
         "drawn": 66,
         "rejected": found.rejected,
-        "without_highest": {"panel": "p7", "limit": found.limit, "rejected": found.without},
+        "without_highest": {"panel": "p7", "limit": found.limit_without, "rejected": found.rejected_without},
     }
 
 
@@ -63,35 +61,22 @@ def test_limits_of_panels_that_are_alike_are_left_in_peace() -> None:
     assert told / 200 < 0.05
 
 
-def test_of_many_panels_none_sets_the_limit_alone() -> None:
-    good = usual(120)
-    good[3] = 9.0
-    assert of(good, DEFECTS, Promise(rate=0.05, confidence=0.95)).said() is None
+@pytest.mark.parametrize("odd", [[3], [3, 5], [3, 5, 7]])
+def test_of_many_panels_none_sets_the_limit_alone(odd: list[int]) -> None:
+    """Here the second highest score keeps the promise; the highest is not blamed for it."""
+    good = usual(94)
+    good[odd] = 9.0 - np.arange(len(odd))
+    found = of(good, DEFECTS, Promise(rate=0.05, confidence=0.95))
+    assert found.panel == "p3" and not found.alone and found.said() is None
 
 
 @given(st.integers(FEWEST + 1, 40), st.integers(0, 2**32), st.floats(0.1, 10))
 def test_without_a_panel_no_fewer_defects_are_rejected_whatever_the_scale(count: int, seed: int, scale: float) -> None:
     good = usual(count, seed)
     found, scaled = of(good, DEFECTS), of(good * scale, DEFECTS * scale)
-    assert found.without >= found.rejected
-    assert found.panel == scaled.panel and found.limit * scale == pytest.approx(scaled.limit)
+    assert found.rejected_without >= found.rejected
+    assert found.panel == scaled.panel and found.limit_without * scale == pytest.approx(scaled.limit_without)
 
 
 def test_five_panels_are_too_few_to_leave_one_out() -> None:
     assert reliance(scored(usual(FEWEST)), DEFECTS.tolist(), None, (), PROMISE) is None
-
-
-def test_an_error_that_doubtful_panels_may_have_caused_names_them() -> None:
-    good = usual()
-    plain = Finished(None, suspects(scored(good).names, good), of(good, DEFECTS), None)
-    with pytest.raises(PanelError, match=r"^no defects$"), plain.blamed():
-        raise PanelError("no defects")
-    good = lone()
-    rests = Finished(None, suspects(scored(good).names, good), of(good, DEFECTS), None)
-    with pytest.raises(PanelError, match=r"^no defects; train/good: the limit rests on p7"), rests.blamed():
-        raise PanelError("no defects")
-    good[7] = 90.0
-    named = Finished(None, suspects(scored(good).names, good), of(good, DEFECTS), None)
-    assert len(named.doubts()) == 1, "one panel is doubted once"
-    with pytest.raises(PanelError, match=r"^no defects; train/good: p7"), named.blamed():
-        raise PanelError("no defects")

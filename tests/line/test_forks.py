@@ -68,6 +68,7 @@ def test_the_end_of_what_makes_them_ends_no_stage_and_keeps_none_from_coming_bac
     before = set(psutil.Process().children())
     with Supervisor(config) as supervisor:
         line = Line(config, supervisor)
+        line.until_all_up()  # one that falls before it was heard of is taken for a mistake in the line file
         line.until_passing_again()
         [server] = [each for each in psutil.Process().children() if each not in before and is_server(each)]
         server.send_signal(number)

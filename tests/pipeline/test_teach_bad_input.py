@@ -115,7 +115,9 @@ def test_defective_panels_among_the_good_are_named(folder: Path) -> None:
     figures = folder.parent / "teach.json"
     done = teach(folder, *settings, "--json", figures)
     assert done.exit_code == 0, done.output
-    assert set(json.loads(figures.read_text())["suspects"]) == planted
+    told = json.loads(figures.read_text())
+    assert set(told["suspects"]) == planted and told["synthetic"]["without_highest"]["panel"] in planted
+    assert 0 < told["synthetic"]["rejected"] <= told["synthetic"]["drawn"]
     assert all(name in done.stderr for name in planted) and "may be defective" in done.stderr
     recipe = recipes.load(folder.parent / "recipe")
     assert set(str(recipe.manifest.training.facts["suspects"]).split(", ")) == planted
