@@ -183,6 +183,15 @@ class Plant:
             self.killed.add(self.health.pop(gone)[0].pid)
         return at_ns
 
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """The supervisor stands still: what falls meanwhile comes back afterwards."""
+        self.supervisor.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.supervisor.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """In order; the exit status."""
         self.supervisor.send_signal(signal.SIGINT)

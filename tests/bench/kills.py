@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -73,9 +74,10 @@ class Killer:
         self._line.until(lambda: self._line.settled() and self._passed_since(time.monotonic_ns() - 10**9), "a pass")
         time.sleep(self._rng.uniform(0, 4 * TAKT_MS / 1000))
         stage = self._assigned() if stage == "inspector" else stage
-        kill = Kill(stage, self._line.kill(stage))
-        if stage in BRIDGED:
-            self._forge(kill)
+        with self._line.standing() if stage == "plc_bridge" else nullcontext():  # a next bridge would beat too soon
+            kill = Kill(stage, self._line.kill(stage))
+            if stage in BRIDGED:
+                self._forge(kill)
         self._line.until(lambda: self._passed_since(kill.at_ns), f"a pass after the loss of {stage}")
         kill.recovery_ms = min(self._passed_since(kill.at_ns))
         self._line.until(self._line.settled, f"a line that is up after the loss of {stage}")
@@ -129,15 +131,10 @@ class Killer:
         return next((round((seen.at_ns - at_ns) / MS, 1) for seen in changes if seen.state == ERROR), None)
 
     def _forge(self, kill: Kill) -> None:
-        """A right pass for the panel triggered last, once the fourth beat is due: three were missed.
-
-        Nothing is forged where the next bridge beats before.
-        """
-        silence_ns = (MISSED_BEATS + 1) * BEAT_MS * MS
+        """A right pass for the panel triggered last, once the fourth beat is due: three were missed."""
+        silence_ns = (MISSED_BEATS + 1) * BEAT_MS * 1_000_000
         while (due_ns := self._seen.last_beat_ns() + silence_ns - time.monotonic_ns()) > 0:
             time.sleep(due_ns / 1e9)
-            if self._seen.last_beat_ns() > kill.at_ns + BEAT_MS * MS:
-                return
         with plcs.connect(self._line.config.plc.kind, self._line.config.plc.settings) as plc:
             newest = max(plc.read().slots, key=lambda slot: slot.trigger_seq)
             forged_ns = time.monotonic_ns()
