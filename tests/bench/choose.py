@@ -34,7 +34,7 @@ Figures = tuple[float, ...]
 FIGURES = ("image_auroc", "pixel_ap", "aupro30")
 TAUGHT, ASKED = anomalies.KINDS[0::2], anomalies.KINDS[1::2]
 SHORT = {"schedule": {"image_passes": 1600}}
-FUSED: dict[str, Any] = {"decoder_passes": 1200, "decoder_variety": 400}
+FUSED: dict[str, Any] = {"decoder_passes": 1200, "decoder_variety": 400, "decoder_share": 0.35}
 CONTRAST = {**FUSED, "contrast_passes": 480}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd": ("mkd", {}),
@@ -54,7 +54,7 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # settings that act on what was taught: tried on the same network
 ANSWERS: dict[str, dict[str, dict[str, Any]]] = {
-    "fused": {f" share {share:g}": {"decoder_share": share} for share in (0.0, 0.35, 0.5)}
+    "fused": {f" share {share:g}": {"decoder_share": share} for share in (0.0, 0.2, 0.5)}
 }
 
 
