@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.limits import FEWEST, image_limit
+from calibration.limits import FEWEST, image_limit, panels_above
 from calibration.scores import Scores
 from engines.recipe import Promise
 from engines.zones import Part, Zones
@@ -73,6 +73,6 @@ def reliance(
     scores = good.within(where, rule)
     highest = good.names[int(np.argmax(scores))]
     limits = [each.limits(where, rule, promise, 1)[0].image for each in (good, good.without([highest]))]
-    with_it, without = (int((np.asarray(drawn) > limit).sum()) for limit in limits)
+    with_it, without = (panels_above(np.asarray(drawn), limit) for limit in limits)
     alone = bool(image_limit(scores, promise)[0] >= scores.max())
     return Reliance(len(drawn), with_it, highest, float(scores.max()), alone, limits[1], without)
