@@ -78,6 +78,16 @@ class Detectors(Mapping[str, Detector]):
         return len(self.held)
 
     @property
+    def max_batch(self) -> int:
+        """Panels that one call takes, of whichever recipe; 0 while nothing is held."""
+        return min((detector.max_batch for detector in self.values()), default=0)
+
+    @property
+    def batch_s(self) -> float:
+        """What the largest batch took, of whichever recipe, when it was warmed."""
+        return max((detector.batch_s for detector in self.values()), default=0.0)
+
+    @property
     def calls(self) -> int:
         """Runs of the network, those of closed detectors included."""
         return self._closed_calls + sum(detector.network_calls for detector in self.values())
@@ -138,8 +148,7 @@ class Detectors(Mapping[str, Detector]):
             self._take_proof(*self._proving)
         if self._wanted is None:
             return
-        named = [one.recipe for one in self._wanted]
-        for recipe in [recipe for recipe in self.held if recipe not in named and recipe not in in_flight]:
+        for recipe in self._superfluous():
             self._give_up(recipe)
         lacking = (one for one in self._wanted if self._lacks(one))
         if not self._busy and (first := next(lacking, None)):
@@ -165,6 +174,13 @@ class Detectors(Mapping[str, Detector]):
     @property
     def _busy(self) -> bool:
         return self._opening is not None or self._proving is not None
+
+    def _superfluous(self) -> list[str]:
+        """What nobody names; nothing while one that is in use is not held: the message may have been damaged."""
+        wanted = self._wanted or ()
+        if not all(one.recipe in self.held for one in wanted if one.used):
+            return []
+        return list(self.held.keys() - {one.recipe for one in wanted} - self._in_flight)
 
     def _lacks(self, one: RecipeAt) -> bool:
         """Whether it is to be opened, or to show that it can take over."""

@@ -147,15 +147,14 @@ class Inspector:
         if now_ns - self._told_ns < PRESENCE_NS:
             return
         self._told_ns = now_ns
-        detector = next(iter(self.detectors.values()))
         here = Presence(
             station=self.config.station,
             stage=self.name,
             role="inspector",
             ready=not self.sick,
             pid=os.getpid(),
-            credits=max(detector.max_batch - len(self.joins), 0),
-            batch_ms=math.ceil(1000 * max(one.batch_s for one in self.detectors.values())),
+            credits=max(self.detectors.max_batch - len(self.joins), 0),
+            batch_ms=math.ceil(1000 * self.detectors.batch_s),
             loaded=self.detectors.loaded(),
             refused=self.detectors.refusals(),
         )

@@ -265,7 +265,7 @@ class Wanted(Message):
     """From the bridge to the inspectors, on a change and now and then: the recipes to hold open, and no others."""
 
     station: Name
-    recipes: Annotated[tuple[RecipeAt, ...], Strict(False)]  # in the order in which they are needed
+    recipes: Annotated[tuple[RecipeAt, ...], Strict(False), Field(min_length=1)]  # in the order of their need
 
 
 class Loaded(Message):

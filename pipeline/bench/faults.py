@@ -204,6 +204,7 @@ def _run(config: LineConfig, storm: Storm, witness: Witness, course: Course, sho
                 witness.turn()
                 disturber.turn(witness.checker.triggers)
                 show(witness.checker.triggers, int(supervisor.counter("plc_bridge", "passed")))
+            disturber.end()  # an archiver that stands still writes nothing
             _drain(supervisor, witness, interrupted)
         except StageError as error:
             course.ended = str(error)

@@ -81,6 +81,20 @@ def test_what_nobody_wants_is_closed_once_no_panel_names_it(held: Detectors, rec
     assert held.calls == calls, "a counter never goes back"
 
 
+def test_a_damaged_message_takes_nothing_away(held: Detectors, recipe: Path, tmp_path: Path) -> None:
+    own, first = others(recipe, tmp_path, 1)
+    want(held, own, first)
+    until(held, lambda: len(held) == 2)
+    before = held[own.recipe]
+    want(held, own.model_copy(update={"recipe": own.recipe[:-1] + "?"}), first)
+    until(held, lambda: held.refused)
+    held.turn(frozenset())
+    assert held[own.recipe] is before and own.recipe not in names(held)
+    want(held, own, first)
+    until(held, lambda: own.recipe in names(held))
+    assert held[own.recipe] is before and not held.refused
+
+
 def test_only_what_panels_may_name_has_to_prove_itself_while_the_line_is_idle(
     held: Detectors, recipe: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +163,19 @@ def test_a_kept_recipe_that_fell_sick_is_opened_anew_before_it_takes_over(
     want(held, own, coming(former))
     until(held, lambda: former.recipe in names(held))
     assert held[former.recipe] is not sick and not held.refused
+
+
+def test_an_inspector_whose_only_recipe_fell_sick_takes_no_panel_until_it_is_opened_anew(
+    held: Detectors, recipe: Path, tmp_path: Path
+) -> None:
+    [own] = others(recipe, tmp_path, 0)
+    want(held, own.model_copy(update={"used": False}))
+    proving(held, own, blind)
+    want(held, own)
+    until(held, lambda: not held)
+    assert (held.max_batch, held.batch_s, held.loaded()) == (0, 0.0, ())
+    until(held, lambda: own.recipe in names(held))
+    assert held.max_batch > 0 and held.batch_s > 0
 
 
 def test_kept_recipes_prove_themselves_now_and_then_while_the_line_is_idle(

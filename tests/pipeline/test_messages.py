@@ -57,6 +57,7 @@ DEFECTS = st.builds(
 TIMING = st.builds(Timing, joined_ns=COUNTS, started_ns=COUNTS, network_ns=COUNTS, decided_ns=COUNTS)
 MASK = st.none() | st.builds(LowMask, height=COUNTS, width=COUNTS, bits=st.binary(max_size=32_768))
 SEVERAL_DEFECTS = st.lists(DEFECTS, max_size=3).map(tuple)
+RECIPES_AT = st.builds(RecipeAt, recipe=TEXTS, path=TEXTS, used=st.booleans())
 LOADED = st.builds(Loaded, recipe=TEXTS, calibration=TEXTS, engine=TEXTS)
 MESSAGES: dict[str, st.SearchStrategy[Any]] = {
     "triggers": st.builds(
@@ -117,7 +118,7 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
     "recipes": st.builds(
         Wanted,
         station=NAMES,
-        recipes=st.lists(st.builds(RecipeAt, recipe=TEXTS, path=TEXTS, used=st.booleans()), max_size=3).map(tuple),
+        recipes=st.lists(RECIPES_AT, min_size=1, max_size=3).map(tuple),
     ),
     "evidence": st.builds(
         Evidence,
