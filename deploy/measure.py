@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -20,7 +19,9 @@ from rich.console import Console
 from calibration import bootstrap, paired
 from calibration.bootstrap import Floats
 from engines.errors import TaktError, UsageError
+from engines.recipe import MANIFEST
 from engines.settings import checked, read_toml
+from pipeline.bench import machine
 
 CONSOLE = Console(stderr=True)
 PLAN = Path(__file__).with_suffix(".toml")
@@ -64,16 +65,6 @@ class Cell:
         """A file name."""
         return "--".join(re.sub(r"[^a-z0-9_]+", "-", part.lower()) for part in (self.set, self.method, f"s{self.seed}"))
 
-    def chosen(self, only: Sequence[str]) -> bool:
-        """Whether it is one of those that `only`, NAME=VALUE each, leaves: of one name any, of all names."""
-        wanted: dict[str, set[str]] = {}
-        for pair in only:
-            name, mark, value = pair.partition("=")
-            if not mark or name not in ("method", "set", "seed"):
-                raise UsageError(f"--only {pair}: write method=..., set=... or seed=...")
-            wanted.setdefault(name, set()).add(value)
-        return all(str(getattr(self, name)) in values for name, values in wanted.items())
-
 
 @dataclass(frozen=True)
 class Bench:
@@ -103,6 +94,24 @@ def cells(plan: Plan) -> Iterator[Cell]:
         for title, method in plan.methods.items():
             for seed in plan.seeds if name in (method.sets or plan.sets) else ():
                 yield Cell(title, name, seed, method.teach)
+
+
+def chosen(entries: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """Those that `only`, NAME=VALUE each, leaves: of one name any value, of several names all.
+
+    Raises:
+        UsageError: there is no such name, or no entry of that value.
+    """
+    wanted: dict[str, set[str]] = {}
+    for pair in only:
+        name, mark, value = pair.partition("=")
+        if not mark or name not in ("method", "set", "seed"):
+            raise UsageError(f"--only {pair}: write method=..., set=... or seed=...")
+        there = dict.fromkeys(str(getattr(cell, name)) for cell in entries)
+        if value not in there:
+            raise UsageError(f"--only {pair}: the plan has {', '.join(there)}")
+        wanted.setdefault(name, set()).add(value)
+    return [cell for cell in entries if all(str(getattr(cell, name)) in each for name, each in wanted.items())]
 
 
 def known(bench: Bench, cell: Cell) -> dict[str, Any] | None:
@@ -142,7 +151,8 @@ def measure(bench: Bench, cell: Cell) -> dict[str, Any]:
         "options": cell.teach,
         "teach": json.loads(told.read_text()) | {"out": ""},
         "eval": json.loads(found.read_text()),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "settings": json.loads((recipe / MANIFEST).read_text(encoding="utf-8"))["settings"],
+        "machine": machine.facts(),
     }
     part = bench.file(cell).with_suffix(".part")
     part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -321,7 +331,7 @@ def main(
     bench = Bench(takt, data, weights, results or cache / "takt" / "measure", threads)
     try:
         table_of = plan_of(plan)
-        wanted = [cell for cell in cells(table_of) if cell.chosen(only or [])]
+        wanted = chosen(list(cells(table_of)), only or [])
         failed = 0 if print_only else fill(bench, wanted)
         found = [figures for cell in wanted if (figures := known(bench, cell))]
     except TaktError as error:

@@ -1,5 +1,6 @@
 """The table is filled cell by cell by the commands themselves, goes on where it stopped, and says what failed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ if "screens" in " ".join(rest) and Path({broken!r}).exists():
     sys.exit("the lamp is off\\nno panels in train/good")
 if command == "teach":
     Path(option("--out")).mkdir()
+    (Path(option("--out")) / "manifest.json").write_text(json.dumps({{"settings": {{"width": 16}}}}))
     said = {{"seconds": 3.2, "promised_false_reject": {{"rate": 0.1, "confidence": 0.95}}, "out": option("--out")}}
 else:
     count = {{"k": 1, "n": 4, "rate": 0.25, "upper95": 0.75, "interval95": [0.01, 0.81]}}
@@ -86,6 +88,13 @@ def test_every_cell_is_taught_and_evaluated_once(bench: Bench) -> None:
     assert len(bench.calls()) == 12
 
 
+def test_a_cell_tells_with_which_settings_and_on_what_it_was_measured(bench: Bench) -> None:
+    bench.run("--only", "set=tiles", "--only", "seed=0", "--only", "method=plain")
+    cell = json.loads((bench.results / "tiles--plain--s0.json").read_text())
+    assert cell["settings"] == {"width": 16}
+    assert cell["machine"]["cpu"] and "numpy" in cell["machine"]["versions"]
+
+
 def test_the_table_has_counts_intervals_and_the_paired_difference(bench: Bench) -> None:
     lines = bench.run("--only", "set=tiles", "--only", "seed=0").stdout.splitlines()
     plain, one = lines[2], lines[3]
@@ -140,7 +149,15 @@ def test_cells_of_other_options_are_not_mixed_in(bench: Bench) -> None:
     assert done.returncode == 2 and "remove it to measure it anew" in done.stderr
 
 
-@pytest.mark.parametrize(("only", "says"), [("sets=tiles", "write method="), ("tiles", "write method=")])
+@pytest.mark.parametrize(
+    ("only", "says"),
+    [
+        ("sets=tiles", "write method="),
+        ("tiles", "write method="),
+        ("set=tile", "has tiles, screens"),
+        ("seed=2", "has 0, 1"),
+    ],
+)
 def test_a_wrong_choice_is_one_line(bench: Bench, only: str, says: str) -> None:
     done = bench.run("--only", only)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
