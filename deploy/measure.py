@@ -29,6 +29,7 @@ HEADS = ("set", "method", "seed", "image AUROC", "mean over types", "pixel AP", 
          "misses", "promise", "ms", "teach s")  # fmt: skip
 METRICS = ("image_auroc_mean", "pixel_ap", "aupro30", "aupro05")
 WITHOUT = "mean without"
+FACTS = ("cpu", "cpu_kind", "cores_usable", "load", "python", "versions")  # of the machine, that figures can hang on
 
 
 class Method(BaseModel):
@@ -152,7 +153,7 @@ def measure(bench: Bench, cell: Cell) -> dict[str, Any]:
         "teach": json.loads(told.read_text()) | {"out": ""},
         "eval": json.loads(found.read_text()),
         "settings": json.loads((recipe / MANIFEST).read_text(encoding="utf-8"))["settings"],
-        "machine": machine.facts(),
+        "machine": {name: fact for name, fact in machine.facts().items() if name in FACTS},
     }
     part = bench.file(cell).with_suffix(".part")
     part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
