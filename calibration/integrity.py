@@ -1,15 +1,18 @@
 """Integrity limits from the good panels of a set: for a recipe being taught, or anew for one that is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 
 from calibration.naming import some
 from calibration.panels import GOOD, PanelSet, read_panel
 from calibration.rates import upper_bound
 from calibration.reseal import refuse_taken, resealed
+from calibration.specimens import numbered
 from calibration.stack import Tell
 from engines.errors import PanelError, RecipeError
 from engines.integrity import Cause, Guard, IntegrityLimits
@@ -72,18 +75,18 @@ def learned(panels: PanelSet, channels: tuple[str, ...], tell: Tell) -> Learned 
     except TooSmallError:
         return None
     limits = limits_of(good)
-    refused = tuple((found[number].name, cause) for number, cause in refusals(good))
+    names = tuple(panel.name for panel in found)
+    refused = tuple((names[number], cause) for number, cause in refusals(good, panels.specimens(names) or names))
     return Learned(limits, refused, asked=len(found) if len(found) > 1 else 0)
 
 
-def refusals(good: Seen) -> list[tuple[int, Cause]]:
-    """Which of the good sets limits that the others taught refuse, and why; cross-fitted in `FOLDS`."""
-    every, folds = good.signatures, min(FOLDS, len(good.signatures))
+def refusals(good: Seen, specimens: Sequence[str]) -> list[tuple[int, Cause]]:
+    """Which of the good sets limits that other specimens taught refuse, and why; cross-fitted in `FOLDS`."""
+    every, of_fold = good.signatures, numbered(specimens) % FOLDS
     found = []
-    for fold in range(folds if folds > 1 else 0):
-        others = [one for number, one in enumerate(every) if number % folds != fold]
-        guard = Guard(limits_of(Seen(others, good.pitch)))
-        judged = ((number, guard.judge(every[number])) for number in range(fold, len(every), folds))
+    for fold in sorted(set(of_fold.tolist())) if of_fold.any() else ():
+        guard = Guard(limits_of(Seen(list(compress(every, of_fold != fold)), good.pitch)))
+        judged = ((number, guard.judge(every[number])) for number in np.flatnonzero(of_fold == fold).tolist())
         found += [(number, damage.cause) for number, damage in judged if damage]
     return sorted(found)
 

@@ -149,9 +149,8 @@ def chosen(
 
 
 def _trial(method: Any, settings: MethodSettings, material: Material, weights: Path | None, work: Path) -> Trial:
-    count = len(material.good.names)
-    every = max(KEPT_BACK, -(-count // MOST_ASKED))
-    kept_back = np.arange(count) % every == every - 1
+    every = max(KEPT_BACK, -(-len(material.good.names) // MOST_ASKED))
+    kept_back = material.good.numbers() % every == every - 1
     rng = np.random.default_rng((material.seed, 0))
     rows = [_asked(frames, rng, material.channels) for frames in material.good.frames[kept_back]]
     return Trial(method, settings, material.without(kept_back), np.stack(rows), weights, work)

@@ -1,11 +1,13 @@
 """Limits from good panels that training never saw, and what those few panels can promise."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.rates import binomial_cdf, upper_bound
+from calibration.specimens import counted, highest_of
 from engines.errors import PanelError
 from engines.recipe import Limits, Promise, ScoreStatistics
 
@@ -16,9 +18,16 @@ ROOM = 1e-3  # standard deviations: engines of one network differ in the last di
 
 
 def set_limits(
-    scores: NDArray[np.float64], maps: NDArray[np.float32], promise: Promise, area_px: int
+    scores: NDArray[np.float64],
+    maps: NDArray[np.float32],
+    promise: Promise,
+    area_px: int,
+    specimens: Sequence[str] = (),
 ) -> tuple[Limits, str | None]:
     """Limits from unseen good panels' `scores` [n] and `maps` [n, ...]; a remark if the wish is not kept.
+
+    What is promised is promised of specimens, with the highest score of each: image sets of one thing are no trials of
+    their own. It holds for its image sets all the more. Without `specimens` [n] each panel is one.
 
     `low` lies as far below the lowest score, as a ratio, as that lies below the median, and a tenth at least (our
     rule: nothing real scores there, and an engine that answers zeros does). Scores of panels that are all alike differ
@@ -28,15 +37,17 @@ def set_limits(
     Raises:
         PanelError: too few panels, or scores that are not finite.
     """
-    if len(scores) < FEWEST:
-        raise PanelError(f"only {len(scores)} good panels held out; {FEWEST} are the least for a limit: add panels")
+    highest = highest_of(scores, specimens)
+    what = counted(len(highest) < len(scores))
+    if len(highest) < FEWEST:
+        raise PanelError(f"only {len(highest)} {what} held out; {FEWEST} are the least for a limit: add panels")
     if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
         raise PanelError("a good panel scores no finite number; look for damaged pictures")
-    limit, kept = image_limit(scores, promise)
+    limit, kept = image_limit(highest, promise)
     remark = None
     if kept != promise:
         remark = (
-            f"{len(scores)} good panels promise no less than {kept.rate:.1%} false rejects with {kept.confidence:.0%}"
+            f"{len(highest)} {what} promise no less than {kept.rate:.1%} false rejects with {kept.confidence:.0%}"
             f" confidence, not {promise.rate:.1%}; that takes {panels_needed(promise)} panels"
         )
     median, lowest = float(np.median(scores)), float(scores.min())

@@ -51,7 +51,7 @@ class Material:
 
     def parted(self) -> "tuple[Material, Material | None]":
         """What trains a network, and good panels kept from it, see `unseen_of`; None if scarce."""
-        unseen = unseen_of(len(self.good.names))
+        unseen = unseen_of(self.good.numbers())
         return (self.without(unseen), self.without(~unseen)) if unseen.any() else (self, None)
 
     def batches(self, size: int = 8) -> Iterator[Tensor]:
@@ -60,13 +60,17 @@ class Material:
             yield torch.from_numpy(self.good.floats(slice(start, start + size)))
 
 
-def unseen_of(count: int) -> NDArray[np.bool_]:
-    """bool [count], of good panels: every eighth, and at least `FEWEST_UNSEEN`, is kept from training; none if scarce.
+def unseen_of(specimens: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool [n], of good panels of these `specimens`: every eighth is kept from training, and all of its specimen.
 
-    They are as few as tell quantiles of a map's cells, since each of them is missing in training.
+    At least `FEWEST_UNSEEN` where each is another specimen; none if scarce. They are as few as tell quantiles of a
+    map's cells, since each of them is missing in training.
     """
-    every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN) if count >= FEWEST_PARTED else count + 1
-    return np.arange(count) % every == every - 1
+    count, different = len(specimens), int(specimens.max(initial=-1)) + 1
+    if count < FEWEST_PARTED or different < FEWEST_UNSEEN:
+        return np.zeros(count, bool)
+    every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN, different)
+    return specimens % every == every - 1
 
 
 @dataclass(frozen=True)

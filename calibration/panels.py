@@ -50,6 +50,7 @@ class SetFacts:
     mm_per_px: float | None = None
     channels: tuple[str, ...] | None = None
     zones: Zones | None = None
+    specimen: re.Pattern[str] | None = None  # its group is the same in the names of all image sets of one specimen
 
 
 class PanelSet:
@@ -78,6 +79,20 @@ class PanelSet:
         if first is None:
             raise PanelError(f"{self.path}: holds no panels; expected pictures or folders in train/good")
         return channel_names(first)
+
+    def specimens(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Of which specimen each of the image sets `names` is, itself where the pattern does not fit; () without one.
+
+        Raises:
+            PanelError: the pattern fits none of them.
+        """
+        pattern = self.facts.specimen
+        if pattern is None:
+            return ()
+        found = [pattern.search(name) for name in names]
+        if names and not any(found):
+            raise PanelError(f"{self.path}/set.toml: specimen fits no name, such as {names[0]}; correct it")
+        return tuple(match[1] if match else name for match, name in zip(found, names, strict=True))
 
     def defects(self, split: str) -> list[str]:
         """Names of the folders in `split`, good first."""
@@ -282,10 +297,25 @@ def _facts(path: Path) -> SetFacts:
     if not path.is_file():
         return SetFacts()
     said = read_toml(path, str(path), PanelError)
-    unknown = sorted(set(said) - {"product", "mm_per_px", "channels", "zones"})
+    unknown = sorted(set(said) - {"product", "mm_per_px", "channels", "zones", "specimen"})
     if unknown:
-        raise PanelError(f"{path}: unknown setting {unknown[0]}; there is product, mm_per_px, channels and zones")
-    return replace(_checked_facts(said, path), zones=_zones(said.get("zones"), path))
+        raise PanelError(
+            f"{path}: unknown setting {unknown[0]}; there is product, mm_per_px, channels, zones and specimen"
+        )
+    more = {"zones": _zones(said.get("zones"), path), "specimen": _specimen(said.get("specimen"), path)}
+    return replace(_checked_facts(said, path), **more)
+
+
+def _specimen(said: Any, path: Path) -> re.Pattern[str] | None:
+    if said is None:
+        return None
+    try:
+        pattern = re.compile(said)
+    except (re.error, TypeError) as error:
+        raise PanelError(f"{path}: specimen must be a regular expression: {error}") from None
+    if not isinstance(said, str) or pattern.groups != 1:
+        raise PanelError(f"{path}: specimen must have one group, the specimen's name, such as '^(panel[0-9]+)_'")
+    return pattern
 
 
 def _zones(said: Any, path: Path) -> Zones | None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from calibration.limits import FEWEST, image_limit, panels_above
 from calibration.scores import Scores
+from calibration.specimens import highest_of
 from engines.recipe import Promise
 from engines.zones import Part, Zones
 
@@ -74,5 +75,5 @@ def reliance(
     highest = good.names[int(np.argmax(scores))]
     limits = [each.limits(where, rule, promise, 1)[0].image for each in (good, good.without([highest]))]
     with_it, without = (panels_above(np.asarray(drawn), limit) for limit in limits)
-    alone = bool(image_limit(scores, promise)[0] >= scores.max())
+    alone = bool(image_limit(highest_of(scores, good.specimens), promise)[0] >= scores.max())
     return Reliance(len(drawn), with_it, highest, float(scores.max()), alone, limits[1], without)

@@ -7,6 +7,7 @@ from calibration import report, scores
 from calibration.limits import panels_above, promise_of
 from calibration.reseal import refuse_taken, resealed
 from calibration.scores import Scores
+from calibration.specimens import counted, highest_of
 from engines.errors import UsageError
 from engines.recipe import Limits, Promise, Recipe, Training
 from engines.scoring import Scoring
@@ -103,9 +104,10 @@ def _fresh(old: Recipe, kept: Scores, where: Zones | None, wish: Wish) -> tuple[
     limits, remark = kept.limits(where, rule, wish.promise or before.promise, before.min_area_px)
     changes: dict[str, object] = {"cell_px": before.cell_px}
     if wish.image is not None:
-        reached = kept.within(where, rule)
+        reached = highest_of(kept.within(where, rule), kept.specimens)
         promise = promise_of(reached, wish.image, before.promise.confidence)
-        remark = f"{panels_above(reached, wish.image)} of {len(reached)} good panels score above {wish.image:g}"
+        of = f"{len(reached)} {counted(bool(kept.specimens))}"
+        remark = f"{panels_above(reached, wish.image)} of {of} score above {wish.image:g}"
         changes |= {"image": wish.image, "promise": promise}
     return limits.model_copy(update=changes), remark
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from engines.errors import RecipeError, UsageError
 from engines.recipe import Limits, Promise, Recipe
 from engines.zones import Part, Zones
 
+SPECIMENS = "specimens"
 STEPS = 4095  # in which maps are kept: finer than what engines of one network differ by
 
 
@@ -22,12 +24,14 @@ class Scores:
 
     `weights` [n, parts] are those of the rule by which the score follows from the map, in the network that scored the
     panel: of cross-fitted panels, another one for each fold. They replace the weights of the recipe's own rule.
+    `specimens` names for each the thing that it shows; empty: another one each.
     """
 
     names: tuple[str, ...]
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
     weights: NDArray[np.float64]
+    specimens: tuple[str, ...] = ()
 
     def without(self, names: Collection[str]) -> "Scores":
         """Those of the other panels.
@@ -38,8 +42,8 @@ class Scores:
         if unknown := [name for name in names if name not in self.names]:
             raise UsageError(f"no score is kept of {', '.join(unknown)}: give names that `takt teach` told")
         rows = np.array([name not in names for name in self.names])
-        kept = tuple(name for name in self.names if name not in names)
-        return Scores(kept, self.scores[rows], self.maps[rows], self.weights[rows])
+        kept, specimens = (tuple(compress(each, rows)) for each in (self.names, self.specimens))
+        return Scores(kept, self.scores[rows], self.maps[rows], self.weights[rows], specimens)
 
     def limits(
         self, where: Zones | None, rule: tuple[Part, ...], promise: Promise, area_px: int
@@ -47,7 +51,7 @@ class Scores:
         """Limits for what is inspected, see `calibration.limits.set_limits`."""
         cells = self.inspected(where)
         maps = self.maps if cells is None else self.maps[:, cells]
-        limits, remark = set_limits(self.within(where, rule), maps, promise, area_px)
+        limits, remark = set_limits(self.within(where, rule), maps, promise, area_px, self.specimens)
         return limits.model_copy(update={"zones": where}), remark
 
     def within(self, where: Zones | None, rule: tuple[Part, ...]) -> NDArray[np.float64]:
@@ -73,6 +77,7 @@ def write(folder: Path, found: Scores) -> None:
     step = max(high - low, 1e-12) / STEPS
     packed = _packed(np.rint((found.maps - low) / step).astype(np.uint16))
     plain = {"names": np.array(found.names), "scores": found.scores, "weights": found.weights}
+    plain |= {SPECIMENS: np.array(found.specimens)} if found.specimens else {}
     np.savez_compressed(folder / recipe.SCORES, **plain, maps=packed, scale=np.array([low, step]))
 
 
@@ -85,10 +90,12 @@ def read(of: Recipe) -> Scores:
     if recipe.SCORES not in of.manifest.files:
         raise RecipeError(f"{of.path}: keeps no scores of good panels to set limits from: teach again")
     place, wanted = str(of.path / recipe.SCORES), ("names", "scores", "weights", "maps", "scale")
-    names, scores, weights, packed, scale = contents.unpacked(of.read(recipe.SCORES), place, *wanted)
+    content = of.read(recipe.SCORES)
+    names, scores, weights, packed, scale = contents.unpacked(content, place, *wanted)
+    specimens = contents.unpacked(content, place, SPECIMENS)[0] if contents.holds(content, SPECIMENS) else ()
     low, step = scale.tolist()
     maps = (_unpacked(packed) * step + low).astype(np.float32)
-    return Scores(tuple(map(str, names)), scores, maps, weights)
+    return Scores(tuple(map(str, names)), scores, maps, weights, tuple(map(str, specimens)))
 
 
 def _packed(steps: NDArray[np.uint16]) -> NDArray[np.uint8]:

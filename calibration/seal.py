@@ -70,7 +70,7 @@ class Scored:
 
     def kept(self) -> Scores:
         """What the recipe keeps of it."""
-        return Scores(self.panels.names, self.scores, self.maps, self.weights)
+        return Scores(self.panels.names, self.scores, self.maps, self.weights, self.panels.specimens)
 
 
 def scored(draft: Draft, panels: Stack, tell: Tell, phase: str) -> Scored:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from calibration.doubts import refuse_constant
 from calibration.limits import FEWEST
 from calibration.panels import GOOD, Panel, PanelSet
+from calibration.specimens import numbered
 from engines.detector import Gather
 from engines.errors import PanelError
 from engines.recipe import Resize
@@ -24,17 +26,23 @@ Tell = Callable[[str, int, int], None]  # phase, done, total
 class Stack:
     """Panels, integers [n, C, h, w], and their names. `cell_px`: panel area in pixels of one map cell.
 
-    `frames` are an array, or read when asked for, see `calibration.crops.OnDisk`.
+    `frames` are an array, or read when asked for, see `calibration.crops.OnDisk`. `specimens` names for each the thing
+    that it shows, which may have been taken several times; empty: another one each.
     """
 
     frames: Any
     names: tuple[str, ...]
     cell_px: int
+    specimens: tuple[str, ...] = ()
 
     def part(self, chosen: NDArray[np.bool_]) -> "Stack":
         """The panels where `chosen` [n] is true."""
-        names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
-        return Stack(self.frames[chosen], names, self.cell_px)
+        names, specimens = (tuple(compress(each, chosen)) for each in (self.names, self.specimens))
+        return Stack(self.frames[chosen], names, self.cell_px, specimens)
+
+    def numbers(self) -> NDArray[np.int64]:
+        """The number of each one's specimen [n], in the order in which they come first."""
+        return numbered(self.specimens) if self.specimens else np.arange(len(self.names))
 
     def floats(self, chosen: Any) -> NDArray[np.float32]:
         """float32 [k, C, h, w], 0..1, computed as on the line."""
@@ -65,7 +73,8 @@ def read_good(panels: PanelSet, geometry: Resize, tell: Tell) -> Stack:
         rows.append(Gather(len(frames), geometry, frames.dtype.name).resized(frames))
         areas.append(frames.shape[1] * frames.shape[2])
     share = MAP_STRIDE**2 / (geometry.height * geometry.width)
-    return Stack(np.stack(rows), tuple(panel.name for panel in found), max(1, round(float(np.median(areas)) * share)))
+    names = tuple(panel.name for panel in found)
+    return Stack(np.stack(rows), names, max(1, round(float(np.median(areas)) * share)), panels.specimens(names))
 
 
 def read_labelled(panels: PanelSet, geometry: Resize) -> tuple[NDArray, NDArray[np.bool_]] | None:

@@ -62,7 +62,7 @@ class Tiling:
         """Of the panels `taught` [panels] those that train nothing, for the output of a model that `keeps_unseen`."""
         kept, at = np.zeros_like(taught), np.flatnonzero(taught)
         if getattr(model, "keeps_unseen", False):
-            kept[at[unseen_of(len(at))]] = True
+            kept[at[unseen_of(self.panels.part(taught).numbers())]] = True
         return kept
 
     def honest(self, model: Any, taught: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -162,7 +162,8 @@ def prepared(
             rows.append(crops.crop(frames, (top, left), (settings.height, settings.width)))
             names.append(f"{panel.name} at {left},{top}")
             owners.append(number)
-    whole = Stack(OnDisk(panels, found, first.dtype), tuple(panel.name for panel in found), MAP_STRIDE**2)
+    own = tuple(panel.name for panel in found)
+    whole = Stack(OnDisk(panels, found, first.dtype), own, MAP_STRIDE**2, panels.specimens(own))
     pool = Stack(np.stack(rows), tuple(names), MAP_STRIDE**2)
     return Tiling(geometry, whole, pool, np.array(owners), digest.hexdigest())
 

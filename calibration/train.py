@@ -45,7 +45,8 @@ class Request:
     """What to teach.
 
     `folds`: into how many parts the good panels go for cross-fitting; costs as many trainings besides the last.
-    `hold_out_every`: instead of that, every so many-th good panel is kept from training for the limits.
+    `hold_out_every`: instead of that, every so many-th good panel is kept from training for the limits. Both
+    count specimens, where `set.toml` tells which image sets are of one.
     `tiles`: at the panels' own resolution, in tiles, see `calibration.tiling.planned`; None: resized as a whole.
     """
 
@@ -139,7 +140,7 @@ def _prepared(place: Path, request: Request, tell: Tell) -> Lesson:
         raise UsageError(
             f"set.toml: zones need a score that follows from the map; {request.method} with these settings has none"
         )
-    kept_back_of(len(lesson.panels.names), request.folds, request.hold_out_every)
+    kept_back_of(lesson.panels.numbers(), request.folds, request.hold_out_every)
     _same_or_anew(lesson.work, _name_of(lesson, teacher))
     return lesson
 
@@ -175,7 +176,7 @@ def _with_levels(lesson: Lesson) -> Lesson:
         return lesson
     request, material = lesson.request, lesson.material
     if request.hold_out_every is not None:
-        material = lesson.without(kept_back_of(len(lesson.panels.names), 2, request.hold_out_every)[0])
+        material = lesson.without(kept_back_of(lesson.panels.numbers(), 2, request.hold_out_every)[0])
     place = (request.teacher_weights, lesson.work)
     choice = levels.chosen(lesson.method, lesson.settings, there, material, *place, lesson.tell)
     return replace(lesson, settings=lesson.method.with_levels(lesson.settings, choice.levels), choice=choice)
@@ -183,7 +184,7 @@ def _with_levels(lesson: Lesson) -> Lesson:
 
 def _teach_into(folder: Path, lesson: Lesson) -> tuple[float, Finished]:
     request = lesson.request
-    kept_back = kept_back_of(len(lesson.panels.names), request.folds, request.hold_out_every)
+    kept_back = kept_back_of(lesson.panels.numbers(), request.folds, request.hold_out_every)
     crossed = request.hold_out_every is None
     folds = [_fold(lesson, number, mask, len(kept_back)) for number, mask in enumerate(kept_back)] if crossed else []
     draft, parity = _drafted(lesson, folder, np.zeros_like(kept_back[0]) if crossed else kept_back[0], "network")
@@ -279,6 +280,7 @@ def _training(
     shown = {"defects": seen} if lesson.method.needs_defects else {}
     shown |= {"level_choice": lesson.choice.said()} if lesson.choice else {}
     shown |= lesson.tiling.facts() if lesson.tiling else {}
+    shown |= {"specimens": len(set(lesson.panels.specimens))} if lesson.panels.specimens else {}
     return Training(
         panels=panels,
         held_out=held_out,
@@ -317,6 +319,7 @@ def _name_of(lesson: Lesson, teacher: tuple[str, str]) -> str:
     request, material = lesson.request, lesson.material
     plain = [request.method, *teacher, lesson.settings.model_dump(mode="json"), request.seed, request.folds]
     plain += [lesson.geometry.model_dump(mode="json"), lesson.tiling.digest] if lesson.tiling else []
+    plain += [lesson.panels.specimens] if lesson.panels.specimens else []
     text = json.dumps([*plain, request.hold_out_every, material.channels, material.good.names, torch.__version__])
     parts = [text.encode(), material.good.frames.data]
     if material.defective is not None:

@@ -81,6 +81,12 @@ def unpacked(content: bytes, place: str, *wanted: str) -> list[NDArray]:
         raise RecipeError(f"{place}: cannot be used ({error}); teach again") from None
 
 
+def holds(content: bytes, name: str) -> bool:
+    """Whether an .npz that `unpacked` takes has an array of that name."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return f"{name}.npy" in archive.namelist()
+
+
 def _array(found: object) -> NDArray:
     if not isinstance(found, np.ndarray):  # what an archive holds besides arrays comes as bytes
         raise ValueError("it holds other things than arrays")

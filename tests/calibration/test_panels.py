@@ -91,6 +91,16 @@ def test_set_toml_says_where_to_inspect(good: Path) -> None:
         PanelSet(good.parents[1])
 
 
+def test_set_toml_says_which_image_sets_are_of_one_specimen(good: Path) -> None:
+    write_panel(good, "p", frames(1))
+    assert PanelSet(good.parents[1]).specimens(["a_1", "a_2"]) == ()
+    (good.parents[1] / "set.toml").write_text("specimen = '^([a-z]+)_'")
+    panels = PanelSet(good.parents[1])
+    assert panels.specimens(["a_1", "a_2", "b_1", "7"]) == ("a", "a", "b", "7")
+    with pytest.raises(PanelError, match=r"specimen fits no name, such as 7"):
+        panels.specimens(["7", "8"])
+
+
 def test_splits_kinds_and_masks(tmp_path: Path) -> None:
     mask = np.zeros((12, 10), bool)
     mask[3:5, 2:4] = True
@@ -182,7 +192,19 @@ def test_missing_files_and_sets_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["channels = []", 'channels = ["a", "a"]', "mm_per_px = -1", "product = 3", "chanels = []", "a = "]
+    "text",
+    [
+        "channels = []",
+        'channels = ["a", "a"]',
+        "mm_per_px = -1",
+        "product = 3",
+        "chanels = []",
+        "a = ",
+        "specimen = 3",
+        "specimen = '('",
+        "specimen = '^p'",
+        "specimen = '(a)(b)'",
+    ],
 )
 def test_set_toml_is_strict(tmp_path: Path, text: str) -> None:
     (tmp_path / "set.toml").write_text(text)

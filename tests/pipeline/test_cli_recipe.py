@@ -52,13 +52,14 @@ def frames(seed: int, defect: bool) -> np.ndarray:
 def panel_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("panels") / "toys"
     for number in range(60):
-        write_panel(folder / "train" / "good", f"p{number}", frames(number, False), CHANNELS)
+        write_panel(folder / "train" / "good", f"p{number // 2}_{number % 2}", frames(number, False), CHANNELS)
     for number in range(8):
         write_panel(folder / "test" / "good", f"p{number}", frames(500 + number, False), CHANNELS)
         mask = np.zeros((64, 64), bool)
         mask[20:28, 20:28] = True
         write_panel(folder / "test" / "hole", f"p{number}", frames(700 + number, True), CHANNELS, mask)
-    (folder / "set.toml").write_text('product = "toy"\nmm_per_px = 0.1\nchannels = ' + json.dumps(CHANNELS))
+    facts = f"product = 'toy'\nmm_per_px = 0.1\nspecimen = '^(p[0-9]+)_'\nchannels = {json.dumps(CHANNELS)}\n"
+    (folder / "set.toml").write_text(facts)
     return folder
 
 
@@ -192,7 +193,9 @@ def test_a_taught_recipe_keeps_the_scores_that_set_its_limits(taught: tuple[Path
     recipe = recipes.load(taught[0])
     kept, limits = scores.read(recipe), recipe.manifest.limits
     again, _ = kept.limits(None, recipe.manifest.score, limits.promise, limits.min_area_px)
-    assert len(kept.names) == limits.statistics.panels
+    assert len(kept.names) == limits.statistics.panels == 30
+    assert recipe.manifest.training.facts["specimens"] == 30
+    assert len(set(kept.specimens)) == 15, "every second specimen, both its image sets"
     assert again.image == pytest.approx(limits.image) and again.low == pytest.approx(limits.low)
     everywhere = kept.within(Zones(), recipe.manifest.score)
     np.testing.assert_allclose(everywhere, kept.scores, rtol=2e-3)
