@@ -149,8 +149,9 @@ def chosen(
 
 
 def _trial(method: Any, settings: MethodSettings, material: Material, weights: Path | None, work: Path) -> Trial:
-    every = max(KEPT_BACK, -(-len(material.good.names) // MOST_ASKED))
-    kept_back = material.good.numbers() % every == every - 1
+    numbers = material.good.numbers()
+    every = min(max(KEPT_BACK, -(-len(numbers) // MOST_ASKED)), int(numbers.max()) + 1)
+    kept_back = numbers % every == every - 1
     rng = np.random.default_rng((material.seed, 0))
     rows = [_asked(frames, rng, material.channels) for frames in material.good.frames[kept_back]]
     return Trial(method, settings, material.without(kept_back), np.stack(rows), weights, work)

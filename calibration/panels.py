@@ -89,10 +89,10 @@ class PanelSet:
         pattern = self.facts.specimen
         if pattern is None:
             return ()
-        found = [pattern.search(name) for name in names]
+        found = [match[1] if (match := pattern.search(name)) else None for name in names]
         if names and not any(found):
             raise PanelError(f"{self.path}/set.toml: specimen fits no name, such as {names[0]}; correct it")
-        return tuple(match[1] if match else name for match, name in zip(found, names, strict=True))
+        return tuple(group or name for group, name in zip(found, names, strict=True))
 
     def defects(self, split: str) -> list[str]:
         """Names of the folders in `split`, good first."""

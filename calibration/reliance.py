@@ -69,11 +69,12 @@ def reliance(
 
     None where without the highest panel there were too few for a limit.
     """
-    if len(good.names) <= FEWEST:
-        return None
     scores = good.within(where, rule)
+    counted = highest_of(scores, good.specimens)
+    if len(counted) <= FEWEST:
+        return None
     highest = good.names[int(np.argmax(scores))]
     limits = [each.limits(where, rule, promise, 1)[0].image for each in (good, good.without([highest]))]
     with_it, without = (panels_above(np.asarray(drawn), limit) for limit in limits)
-    alone = bool(image_limit(highest_of(scores, good.specimens), promise)[0] >= scores.max())
+    alone = bool(image_limit(counted, promise)[0] >= scores.max())
     return Reliance(len(drawn), with_it, highest, float(scores.max()), alone, limits[1], without)

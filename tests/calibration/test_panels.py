@@ -97,6 +97,8 @@ def test_set_toml_says_which_image_sets_are_of_one_specimen(good: Path) -> None:
     (good.parents[1] / "set.toml").write_text("specimen = '^([a-z]+)_'")
     panels = PanelSet(good.parents[1])
     assert panels.specimens(["a_1", "a_2", "b_1", "7"]) == ("a", "a", "b", "7")
+    (good.parents[1] / "set.toml").write_text("specimen = '^([a-z]+)?'")
+    assert PanelSet(good.parents[1]).specimens(["a_1", "7", "8"]) == ("a", "7", "8"), "a group that took no part"
     with pytest.raises(PanelError, match=r"specimen fits no name, such as 7"):
         panels.specimens(["7", "8"])
 

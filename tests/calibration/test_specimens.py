@@ -11,6 +11,7 @@ from line.toy_line import CHANNELS, write_recipe
 from calibration import integrity, scores
 from calibration.folds import kept_back_of
 from calibration.limits import set_limits
+from calibration.reliance import reliance
 from calibration.scores import Scores
 from calibration.specimens import highest_of, numbered
 from calibration.stack import Stack
@@ -113,3 +114,14 @@ def test_one_image_set_of_a_specimen_does_not_vouch_for_another() -> None:
     assert not integrity.refusals(good, own)
     together = ["dark" if number in (3, 4) else name for number, name in enumerate(own)]
     assert {number for number, _ in integrity.refusals(good, together)} == {3, 4}
+
+
+def test_a_limit_of_the_fewest_specimens_cannot_be_asked_without_one_of_them() -> None:
+    maps, weights = np.zeros((9, 2, 2), np.float32), np.zeros((9, 0))
+    names, values = tuple("abcdefghi"), np.linspace(1, 2, 9)
+    five, six = (
+        Scores(names, values, maps, weights, specimens) for specimens in (tuple("vvwwxxyyz"), tuple("uvwwxxyyz"))
+    )
+    assert reliance(five, [1.5], None, (), WISH) is None
+    found = reliance(six, [1.5], None, (), WISH)
+    assert found and found.panel == "i" and found.alone
