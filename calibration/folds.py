@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from calibration import golden
 from calibration.limits import FEWEST
-from calibration.specimens import counted
+from calibration.specimens import counted, different
 from engines.errors import UsageError
 
 
@@ -17,7 +17,7 @@ def kept_back_of(specimens: NDArray[np.int64], folds: int, hold_out_every: int |
     Raises:
         UsageError: nothing would be left for training, or for the limits.
     """
-    count = int(specimens.max(initial=-1)) + 1
+    count = different(specimens)
     what = counted(count < len(specimens))
     if count < FEWEST:
         raise UsageError(f"{len(specimens)} good panels are of {count} {what}; limits take {FEWEST}: add others")

@@ -23,6 +23,7 @@ from torch import Tensor
 from calibration import anomalies, pages
 from calibration.fit import Checkpoint, fit
 from calibration.material import Material
+from calibration.specimens import different
 from calibration.stack import Tell, floats
 from engines.methods import MethodSettings
 
@@ -150,7 +151,7 @@ def chosen(
 
 def _trial(method: Any, settings: MethodSettings, material: Material, weights: Path | None, work: Path) -> Trial:
     numbers = material.good.numbers()
-    every = min(max(KEPT_BACK, -(-len(numbers) // MOST_ASKED)), int(numbers.max()) + 1)
+    every = min(max(KEPT_BACK, -(-len(numbers) // MOST_ASKED)), different(numbers))
     kept_back = numbers % every == every - 1
     rng = np.random.default_rng((material.seed, 0))
     rows = [_asked(frames, rng, material.channels) for frames in material.good.frames[kept_back]]

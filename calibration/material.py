@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration import anomalies
+from calibration.specimens import different
 from calibration.stack import Stack, floats
 from engines.methods import Schedule, Stage
 
@@ -66,10 +67,10 @@ def unseen_of(specimens: NDArray[np.int64]) -> NDArray[np.bool_]:
     At least `FEWEST_UNSEEN` where each is another specimen; none if scarce. They are as few as tell quantiles of a
     map's cells, since each of them is missing in training.
     """
-    count, different = len(specimens), int(specimens.max(initial=-1)) + 1
-    if count < FEWEST_PARTED or different < FEWEST_UNSEEN:
+    count, things = len(specimens), different(specimens)
+    if count < FEWEST_PARTED or things < FEWEST_UNSEEN:
         return np.zeros(count, bool)
-    every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN, different)
+    every = min(UNSEEN_EVERY, count // FEWEST_UNSEEN, things)
     return specimens % every == every - 1
 
 

@@ -12,12 +12,17 @@ def numbered(names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([places[name] for name in names], np.int64)
 
 
+def different(numbers: NDArray[np.int64]) -> int:
+    """How many specimens there are of these `numbers` [n]."""
+    return int(numbers.max(initial=-1)) + 1
+
+
 def highest_of(scores: NDArray[np.float64], specimens: Sequence[str]) -> NDArray[np.float64]:
     """The highest score of each of the `specimens` [n], in the order in which they come first; all without any."""
     if not specimens:
         return scores
     numbers = numbered(specimens)
-    found = np.full(int(numbers.max()) + 1, -np.inf)
+    found = np.full(different(numbers), -np.inf)
     np.maximum.at(found, numbers, scores)
     return found
 
